@@ -1,0 +1,139 @@
+"""The values that decisions are made of. Frozen, and free of Kubernetes: providers translate.
+
+Times are seconds; `now` and creation times are UNIX seconds of one clock, everything else is a duration.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from execpool.api.names import Reason
+from execpool.api.v1alpha1 import ExecutionPoolSpec, ExecutionPoolStatus
+from execpool.protocol import Egress
+
+
+class Phase(StrEnum):
+    """Where an executor is in its life; derived from what its provider reports, never stored."""
+
+    STARTING = "Starting"
+    READY = "Ready"
+    """Warm: ready and owned by nobody."""
+    CLAIMED = "Claimed"
+    UNREACHABLE = "Unreachable"
+    """Running, but it does not answer: it may be claimed, so nothing is done to it."""
+    TERMINATING = "Terminating"
+    ENDED = "Ended"
+    """Its processes are gone; only its object is left."""
+
+
+POPULATION = frozenset({Phase.STARTING, Phase.READY, Phase.CLAIMED, Phase.UNREACHABLE, Phase.TERMINATING})
+"""Phases that count against `max`: whatever may still hold resources."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Who holds an executor, as it reported at the last look."""
+
+    principal: str
+    epoch: int
+    held_seconds: float
+    idle_seconds: float
+    running: int
+
+
+@dataclass(frozen=True)
+class Executor:
+    """One isolated runtime of a tier, as last observed."""
+
+    name: str
+    uid: str
+    tier: str
+    phase: Phase
+    template_hash: str
+    created_at: float
+    claim: Claim | None = None
+    trouble: Reason | None = None
+    """Why a starting executor does not become ready, when its provider can tell."""
+    message: str = ""
+    """The provider's own words about `trouble`."""
+    egress: Egress = Egress.UNKNOWN
+
+    @property
+    def counts(self) -> bool:
+        """True when it counts against `max`."""
+        return self.phase in POPULATION
+
+    @property
+    def unclaimed(self) -> bool:
+        """True when it is warm capacity: ready or on its way."""
+        return self.phase in (Phase.STARTING, Phase.READY)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Why a plan stops short of what the spec asks, or what it noticed: reason and one sentence with numbers."""
+
+    reason: Reason
+    message: str
+    tier: str = ""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What the gateways say about one pool. `waiting` counts executors wanted by tier, not requests."""
+
+    waiting: Mapping[str, int] = field(default_factory=dict)
+    claims: int = 0
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A pool as read from the API server."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    spec: ExecutionPoolSpec
+    status: ExecutionPoolStatus
+    finalizers: tuple[str, ...] = ()
+    deleted_at: float | None = None
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`, for logs and demand."""
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True)
+class CreateFailure:
+    """The latest failed creation of a tier, remembered until one succeeds."""
+
+    reason: Reason
+    message: str
+    retry_at: float
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that a decision about one pool may know."""
+
+    pool: Pool
+    executors: tuple[Executor, ...]
+    now: float
+    template_hashes: Mapping[str, str]
+    """Hash of the executor template that each tier's spec asks for."""
+    demand: Demand = field(default_factory=Demand)
+    runtime_classes: frozenset[str] | None = None
+    """RuntimeClasses of the cluster; None when no tier names one, or they cannot be read."""
+    failures: Mapping[str, CreateFailure] = field(default_factory=dict)
+    """By tier."""
+    user_namespaces: bool = True
+    """Whether executor pods get a user namespace of their own."""
+    policies_current: bool = True
+    """Whether the pool's network policies are as wanted."""
+
+    def of(self, tier: str) -> tuple[Executor, ...]:
+        """Return the executors of one tier, of those the spec no longer names too."""
+        return tuple(executor for executor in self.executors if executor.tier == tier)
