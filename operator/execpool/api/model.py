@@ -8,8 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+_RULE_ERROR = "rule"
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,17 @@ class Rule:
     field_path: str = ""
 
 
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with a document: where, in the API server's notation, and what."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
 class Model(BaseModel):
     """A value of the API: camelCase on the wire, frozen, documented field by field."""
 
@@ -46,7 +60,8 @@ class Model(BaseModel):
     def _keep_rules(self) -> Self:
         for rule in type(self).rules:
             if not rule.holds(self):
-                raise ValueError(f"{rule.field_path.lstrip('.')}: {rule.message}" if rule.field_path else rule.message)
+                context = {"message": rule.message, "field_path": rule.field_path}
+                raise PydanticCustomError(_RULE_ERROR, "{message}", context)
         return self
 
     @classmethod
@@ -57,3 +72,16 @@ class Model(BaseModel):
     def wire(self) -> dict[str, Any]:
         """Return the JSON object as the API server stores it: camelCase, absent instead of null."""
         return self.model_dump(by_alias=True, exclude_none=True, mode="json")
+
+
+def faults(error: ValidationError, root: str = "spec") -> list[Fault]:
+    """Return what pydantic found, each with the path that the API server would name (`spec.tiers[0].pods.warm`)."""
+    return [_fault(detail, root) for detail in error.errors(include_url=False, include_input=False)]
+
+
+def _fault(detail: Mapping[str, Any], root: str) -> Fault:
+    # A map's key is the map's fault: the API server has no path for a key.
+    location = detail["loc"][:-2] if detail["loc"][-1:] == ("[key]",) else detail["loc"]
+    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
+    blamed = detail.get("ctx", {}).get("field_path", "") if detail["type"] == _RULE_ERROR else ""
+    return Fault(root + "".join(steps) + blamed, detail["msg"])

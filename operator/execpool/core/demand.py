@@ -14,7 +14,10 @@ _MOST = 100_000
 def write_demand(pools: Mapping[str, Demand]) -> str:
     """Return the annotation for the pools (by `namespace/name`) that a gateway owns; pools without demand are left out."""
     told = {
-        key: {"waiting": {tier: count for tier, count in sorted(demand.waiting.items()) if count}, "claims": demand.claims}
+        key: {
+            "waiting": {tier: count for tier, count in sorted(demand.waiting.items()) if count},
+            "claims": demand.claims,
+        }
         for key, demand in sorted(pools.items())
         if demand.claims or any(demand.waiting.values())
     }
@@ -31,6 +34,11 @@ def read_demand(annotations: Iterable[str], pool: str) -> Demand:
         for tier, count in _object(told.get("waiting")).items():
             waiting[tier] = waiting.get(tier, 0) + _count(count)
     return Demand(waiting, claims)
+
+
+def pools_named(annotation: str) -> frozenset[str]:
+    """Return the pools (`namespace/name`) that an annotation speaks about."""
+    return frozenset(_loaded(annotation))
 
 
 def _loaded(annotation: str) -> dict[str, object]:

@@ -21,12 +21,14 @@ class Phase(StrEnum):
     CLAIMED = "Claimed"
     UNREACHABLE = "Unreachable"
     """Running, but it does not answer: it may be claimed, so nothing is done to it."""
+    EXITING = "Exiting"
+    """Its server has ended for good, its runner or its object has not: it serves nobody and still counts."""
     TERMINATING = "Terminating"
     ENDED = "Ended"
     """Its processes are gone; only its object is left."""
 
 
-POPULATION = frozenset({Phase.STARTING, Phase.READY, Phase.CLAIMED, Phase.UNREACHABLE, Phase.TERMINATING})
+POPULATION = frozenset(Phase) - {Phase.ENDED}
 """Phases that count against `max`: whatever may still hold resources."""
 
 

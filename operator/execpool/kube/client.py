@@ -74,7 +74,9 @@ class Kube(Protocol):
     ) -> Object:
         """Apply a merge patch (a dict) or a JSON patch (a list). A resourceVersion in it makes it conditional."""
 
-    async def delete(self, kind: Kind, namespace: str | None, name: str, *, uid: str, grace_seconds: int | None = None) -> None:
+    async def delete(
+        self, kind: Kind, namespace: str | None, name: str, *, uid: str, grace_seconds: int | None = None
+    ) -> None:
         """Delete exactly the object with this UID. Raises NotFoundError, and ConflictError when the UID is another."""
 
     def watch(
@@ -107,12 +109,7 @@ class KubeClient:
     @classmethod
     async def connect(cls, *, kubeconfig: str | None = None, context: str | None = None, **options: Any) -> Self:
         """Return a client for a kubeconfig file, or for the cluster that this process runs in."""
-        configuration = Configuration()
-        if kubeconfig is None:
-            config.load_incluster_config(client_configuration=configuration)
-        else:
-            await config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=configuration)
-        return cls(configuration, **options)
+        return cls(await load_configuration(kubeconfig, context), **options)
 
     async def __aenter__(self) -> Self:
         return self
@@ -148,9 +145,13 @@ class KubeClient:
         self, kind: Kind, namespace: str | None, name: str, patch: Object | Sequence[Object], *, subresource: str = ""
     ) -> Object:
         form = "application/merge-patch+json" if isinstance(patch, dict) else "application/json-patch+json"
-        return await self._request("PATCH", kind, kind.path(namespace, name, subresource), body=patch, content_type=form)
+        return await self._request(
+            "PATCH", kind, kind.path(namespace, name, subresource), body=patch, content_type=form
+        )
 
-    async def delete(self, kind: Kind, namespace: str | None, name: str, *, uid: str, grace_seconds: int | None = None) -> None:
+    async def delete(
+        self, kind: Kind, namespace: str | None, name: str, *, uid: str, grace_seconds: int | None = None
+    ) -> None:
         options: Object = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
@@ -168,7 +169,7 @@ class KubeClient:
         url = f"{self._configuration.host}{kind.path(namespace)}?{urlencode(query)}"
         try:
             session = self._ready_session()
-            async with session.get(url, headers=await self._headers(), timeout=WATCH_SILENCE) as response:
+            async with session.get(url, timeout=WATCH_SILENCE) as response:
                 self._on_request("WATCH", kind.plural, response.status)
                 if response.status != 200:
                     raise refusal(response.status, _status_object(await response.read()))
@@ -190,9 +191,7 @@ class KubeClient:
         if method != "GET" and not self._may_write():
             raise FencedError(f"{method} {path}: the Lease has run out")
         url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
-        headers = await self._headers()
-        if body is not None:
-            headers["Content-Type"] = content_type
+        headers = {"Content-Type": content_type} if body is not None else {}
         data = None if body is None else orjson.dumps(body)
         try:
             session = self._ready_session()
@@ -206,21 +205,45 @@ class KubeClient:
             raise refusal(response.status, _status_object(payload))
         return orjson.loads(payload)  # type: ignore[no-any-return]
 
-    async def _headers(self) -> dict[str, str]:
-        # Asked each time: the refresh hook re-reads a projected service-account token, which expires within the hour.
-        token = await self._configuration.get_api_key_with_prefix("BearerToken")
-        return {"Accept": "application/json"} | ({"Authorization": token} if token else {})
-
     def _ready_session(self) -> aiohttp.ClientSession:
-        # Made on first use, since aiohttp binds a session to the running loop. trust_env stays False: a proxy variable
-        # meant for the internet must not carry our credentials to a proxy.
+        # Made on first use, since aiohttp binds a session to the running loop.
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=_tls(self._configuration), limit=64),
-                read_bufsize=1 << 21,
-                trust_env=False,
-            )
+            self._session = make_session(self._configuration)
         return self._session
+
+
+async def load_configuration(kubeconfig: str | None = None, context: str | None = None) -> Configuration:
+    """Return where the API server is and who we are: of a kubeconfig file, or of the pod that we run in."""
+    configuration = Configuration()
+    if kubeconfig is None:
+        config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    else:
+        await config.load_kube_config(  # type: ignore[no-untyped-call]
+            config_file=kubeconfig, context=context, client_configuration=configuration
+        )
+    return configuration
+
+
+def make_session(configuration: Configuration) -> aiohttp.ClientSession:
+    """Return a session whose every request carries the bearer of that moment.
+
+    Asked each time, since a projected service-account token expires within the hour and is re-read from its file.
+    `trust_env` stays False: a proxy variable meant for the internet must not carry our credentials to a proxy.
+    """
+
+    async def bearer(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        token = await configuration.get_api_key_with_prefix("BearerToken")
+        if token:
+            request.headers["Authorization"] = token
+        return await handler(request)
+
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=_tls(configuration), limit=64),
+        headers={"Accept": "application/json"},
+        middlewares=(bearer,),
+        read_bufsize=1 << 21,
+        trust_env=False,
+    )
 
 
 def _tls(configuration: Configuration) -> ssl.SSLContext:
@@ -245,7 +268,11 @@ def _watch_event(line: bytes) -> WatchEvent:
     event = WatchEvent(EventType(raw["type"]), raw["object"])
     if event.type is EventType.ERROR:
         code = int(event.object.get("code", 500))
-        raise GoneError(code, "Expired", str(event.object.get("message", ""))) if code == 410 else refusal(code, event.object)
+        raise (
+            GoneError(code, "Expired", str(event.object.get("message", "")))
+            if code == 410
+            else refusal(code, event.object)
+        )
     return event
 
 

@@ -1,15 +1,15 @@
 """What can go wrong with the API server, by what a caller can do about it.
 
-    KubeError
-     +-- Unreachable      no answer: the server, or the way to it, is away; a write may have happened
-     +-- Fenced           refused by ourselves: the Lease that allows writes has run out
-     +-- Refused          the server answered and said no
-          +-- NotFound    404
-          +-- Conflict    409: somebody wrote in between, or the name is taken
-          +-- Gone        410: the resourceVersion is too old; list again
-          +-- Forbidden   401, 403: RBAC, quota or Pod Security; see `reason` and `message`
-          +-- Invalid     400, 422: our own object is wrong
-          +-- Overloaded  429, 5xx: try again later
+KubeError
+ +-- Unreachable      no answer: the server, or the way to it, is away; a write may have happened
+ +-- Fenced           refused by ourselves: the Lease that allows writes has run out
+ +-- Refused          the server answered and said no
+      +-- NotFound    404
+      +-- Conflict    409: somebody wrote in between, or the name is taken
+      +-- Gone        410: the resourceVersion is too old; list again
+      +-- Forbidden   401, 403: RBAC, quota or Pod Security; see `reason` and `message`
+      +-- Invalid     400, 422: our own object is wrong
+      +-- Overloaded  429, 5xx: try again later
 """
 
 from typing import Any
@@ -62,6 +62,11 @@ class ForbiddenError(RefusedError):
     def is_quota(self) -> bool:
         """True when a ResourceQuota is exhausted; the server says so only in words."""
         return "exceeded quota" in self.message
+
+    @property
+    def is_young_namespace(self) -> bool:
+        """True when a namespace has no `default` ServiceAccount yet, which its controller makes within a second."""
+        return "error looking up service account" in self.message
 
 
 class InvalidError(RefusedError):

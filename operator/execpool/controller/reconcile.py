@@ -1,0 +1,194 @@
+"""A pool's path, top to bottom: observe, plan, apply, summarize, tell.
+
+Level-triggered: every pass reads what is, never what happened, and makes the next writes towards the spec. The operator
+owns the executors that carry the pool's UID, the pool's network policies, its status and one finalizer; nothing else is
+ever written. A pass may be cut off after any single write: the next one finds what is and goes on from there, because
+
+- the finalizer is there before the first child, and goes after the last one;
+- a creation whose answer was lost shows in the next list, and counts there;
+- an executor is ended by its own word (`retire`), which is a compare-and-set, or when it serves nobody.
+
+Remembered between passes, and harmless to lose: failed creations (for their back-off), when a status was last written.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+
+from execpool.api.names import Reason
+from execpool.api.v1alpha1 import ExecutionPoolStatus
+from execpool.controller.effects import MOST_BACKOFF, Effects
+from execpool.controller.events import EventRecorder, transitions
+from execpool.controller.pools import PoolRef, as_written, read_pool
+from execpool.core.model import Demand, Finding, Pool, Snapshot
+from execpool.core.planning import Plan, ReleaseFinalizer, plan
+from execpool.core.status import acknowledge, stalled_by, summarize
+from execpool.kube.client import Kube
+from execpool.kube.errors import FencedError, KubeError, NotFoundError
+from execpool.kube.kinds import POOLS, RUNTIME_CLASSES
+from execpool.providers.base import Provider
+from execpool.telemetry import metrics
+
+log = logging.getLogger(__name__)
+
+EMPTY_LIST_PAUSE = 1.0
+"""An empty list where there was population is read again after this long, before anything is done about it."""
+STATUS_INTERVAL = 1.0
+"""Numbers alone change a status at most this often; conditions change it at once."""
+
+
+@dataclass
+class Reconciler:
+    """Drives pools towards their spec. Every effect of the controller on a pool goes through these fields."""
+
+    kube: Kube
+    provider: Provider
+    effects: Effects
+    recorder: EventRecorder
+    demand_of: Callable[[str], Demand]
+    user_namespaces: bool = True
+    start_timeout: float = 300.0
+    clock: Callable[[], float] = time.time
+    _status_written: dict[str, float] = field(default_factory=dict)
+
+    async def reconcile(self, ref: PoolRef) -> float | None:
+        """Move one pool one step towards its spec.
+
+        Returns:
+            Seconds until it needs another look without an event; None when the pool is gone.
+        """
+        pool = await self._read(ref)
+        if pool is None:
+            self._forget(ref.uid)
+            return None
+        if isinstance(pool, Finding):
+            return MOST_BACKOFF
+        if not pool.status.conditions and pool.deleted_at is None:
+            pool = await self._write_status(pool, acknowledge(pool, self._timestamp()))
+        snapshot = await self.observe(pool)
+        decision = plan(snapshot, start_timeout=self.start_timeout)
+        pool, outcomes = await self.effects.apply(pool, decision)
+        if any(isinstance(outcome.action, ReleaseFinalizer) and outcome.error is None for outcome in outcomes):
+            self._forget(ref.uid)
+            return None
+        due = await self._tell(pool, snapshot, decision)
+        return min(due, 0.2) if any(outcome.error for outcome in outcomes) else due
+
+    async def observe(self, pool: Pool) -> Snapshot:
+        """Read everything that a decision about a pool may know."""
+        executors, policies_current, runtime_classes = await asyncio.gather(
+            self.provider.observe(pool), self.provider.policies_current(pool), self._runtime_classes(pool)
+        )
+        if not executors and _had_population(pool.status):
+            await asyncio.sleep(EMPTY_LIST_PAUSE)
+            executors = await self.provider.observe(pool)
+        return Snapshot(
+            pool=pool,
+            executors=executors,
+            now=self.clock(),
+            template_hashes={tier.name: self.provider.template_hash(tier) for tier in pool.spec.tiers},
+            demand=self.demand_of(pool.key),
+            runtime_classes=runtime_classes,
+            failures=self.effects.failures_of(pool.uid),
+            user_namespaces=self.user_namespaces,
+            policies_current=policies_current,
+        )
+
+    async def _read(self, ref: PoolRef) -> Pool | Finding | None:
+        """Read a pool; a Finding when its spec cannot be understood, which its status then says."""
+        try:
+            wire = await self.kube.get(POOLS, ref.namespace, ref.name)
+        except NotFoundError:
+            return None
+        if wire["metadata"]["uid"] != ref.uid:
+            return None
+        try:
+            return read_pool(wire)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            finding = Finding(Reason.INVALID_SPEC, f"spec.{where}: {first['msg']} (is {first['input']!r})"[:1024])
+            blank = read_pool({**wire, "spec": {"tiers": [{"name": "invalid", "pods": {"max": 1}}]}})
+            await self._write_status(blank, stalled_by(blank, finding, self._timestamp()))
+            return finding
+
+    async def _tell(self, pool: Pool, snapshot: Snapshot, decision: Plan) -> float:
+        """Write status, events and gauges as far as they differ; return when to look again."""
+        status = summarize(snapshot, decision.findings, self._timestamp())
+        self._measure(pool, status)
+        if status == pool.status:
+            return decision.requeue_after
+        notes = transitions(pool.status, status)
+        waited = self.clock() - self._status_written.get(pool.uid, 0.0)
+        if not notes and waited < STATUS_INTERVAL:
+            return min(decision.requeue_after, STATUS_INTERVAL - waited)
+        await self._write_status(pool, status)
+        await self.recorder.publish(pool, notes)
+        return decision.requeue_after
+
+    async def _write_status(self, pool: Pool, status: ExecutionPoolStatus) -> Pool:
+        body = {"metadata": {"resourceVersion": pool.resource_version}, "status": status.wire()}
+        written = await self.kube.patch(POOLS, pool.namespace, pool.name, body, subresource="status")
+        self._status_written[pool.uid] = self.clock()
+        return as_written(pool, written, status)
+
+    async def _runtime_classes(self, pool: Pool) -> frozenset[str] | None:
+        if not any(tier.pods.runtime_class_name for tier in pool.spec.tiers):
+            return None
+        listing = await self.kube.list(RUNTIME_CLASSES)
+        return frozenset(item["metadata"]["name"] for item in listing.items)
+
+    def _measure(self, pool: Pool, status: ExecutionPoolStatus) -> None:
+        for tier in status.tiers:
+            metrics.DESIRED.labels(pool.namespace, pool.name, tier.name).set(tier.desired)
+            for state in ("ready", "starting", "claimed", "terminating"):
+                metrics.EXECUTORS.labels(pool.namespace, pool.name, tier.name, state).set(getattr(tier, state))
+
+    def _forget(self, uid: str) -> None:
+        self.effects.forget(uid)
+        self._status_written.pop(uid, None)
+        self.recorder.forget(uid)
+
+    def _timestamp(self) -> str:
+        return datetime.fromtimestamp(self.clock(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+async def reconcile_safely(reconciler: Reconciler, ref: PoolRef, failures: int) -> float | None:
+    """Reconcile once; whatever goes wrong is logged here and waited out, 0.1 s at first and a minute at most.
+
+    Raises:
+        FencedError: we are no longer the leader; the caller's term is over.
+    """
+    started = time.monotonic()
+    try:
+        due = await reconciler.reconcile(ref)
+    except FencedError:
+        raise
+    except KubeError as error:
+        log.warning("reconcile failed", extra={"pool": ref.key, "error": str(error)})
+    except Exception:
+        log.exception("reconcile failed unexpectedly", extra={"pool": ref.key})
+    else:
+        metrics.RECONCILES.labels("Done").inc()
+        metrics.RECONCILE_SECONDS.observe(time.monotonic() - started)
+        return due
+    metrics.RECONCILES.labels("Failed").inc()
+    raise ReconcileFailedError(min(0.1 * 2**failures, MOST_BACKOFF) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+
+
+class ReconcileFailedError(Exception):
+    """A pass did not end well; `retry_after` seconds until the next attempt."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(retry_after)
+        self.retry_after = retry_after
+
+
+def _had_population(status: ExecutionPoolStatus) -> bool:
+    return any(tier.ready + tier.starting + tier.claimed for tier in status.tiers)

@@ -1,0 +1,136 @@
+"""One term of leadership: from the Lease won to the Lease lost, in this process and perhaps again later.
+
+kopf is run by its root tasks rather than by `kopf.operator()`, which can hang for ever after a fatal error of a watch:
+the term ends as soon as *any* of them ends. What we started ourselves is ended first, since kopf treats tasks that it
+does not know as hung for five seconds.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import kopf
+
+from execpool.controller.demand import GATEWAY_LEASES, DemandBoard
+from execpool.controller.effects import Effects
+from execpool.controller.events import EventRecorder
+from execpool.controller.handlers import make_registry, make_settings
+from execpool.controller.leadership import Leadership
+from execpool.controller.reconcile import Reconciler
+from execpool.controller.sweep import Sweep
+from execpool.controller.tasks import PoolTasks
+from execpool.core.demand import pools_named
+from execpool.kube.client import KubeClient
+from execpool.kube.kinds import LEASES
+from execpool.kube.reflector import Reflector
+from execpool.providers.base import Provider
+from execpool.settings import OperatorSettings
+
+log = logging.getLogger(__name__)
+
+KOPF_STOP_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Operator:
+    """What lives as long as the process: clients, settings, the seat that is competed for."""
+
+    settings: OperatorSettings
+    configuration: Any
+    kube: KubeClient
+    provider: Provider
+    leadership: Leadership
+
+
+class Term:
+    """What lives as long as the Lease is held."""
+
+    def __init__(self, operator: Operator) -> None:
+        settings = operator.settings
+        self._operator = operator
+        self._over = asyncio.Event()
+        self.board = DemandBoard(self._demand_changed)
+        effects = Effects(operator.kube, operator.provider)
+        reconciler = Reconciler(
+            kube=operator.kube,
+            provider=operator.provider,
+            effects=effects,
+            recorder=EventRecorder(operator.kube, settings.pod_name),
+            demand_of=self.board.of,
+            user_namespaces=settings.user_namespaces,
+            start_timeout=settings.start_timeout_seconds,
+        )
+        self.tasks = PoolTasks(reconciler, on_fenced=self._over.set)
+        self.sweep = Sweep(operator.kube, effects, self.tasks, settings.watched_namespaces(), settings.resync_seconds)
+
+    async def serve(self, stopping: asyncio.Event) -> None:
+        """Work until the Lease is lost, `stopping` is set, or anything that the term stands on ends."""
+        leases = Reflector(
+            self._operator.kube,
+            LEASES,
+            namespace=self._operator.settings.namespace,
+            labels=GATEWAY_LEASES,
+            on_change=self.board.hear,
+        )
+        ours = [
+            _started(self._operator.leadership.hold(), "lease"),
+            _started(leases.run(), "gateway leases"),
+            _started(self.sweep.run(), "sweep"),
+            _started(self._over.wait(), "fence"),
+            _started(stopping.wait(), "stopping"),
+        ]
+        stop_kopf, ready = asyncio.Event(), asyncio.Event()
+        roots = await self._spawn_kopf(stop_kopf, ready)
+        stop_on_signals(stopping)  # again: kopf has just put its own handlers in their place
+        try:
+            done, _ = await asyncio.wait({*roots, *ours}, return_when=asyncio.FIRST_COMPLETED)
+            log.info("term ends", extra={"because": sorted(task.get_name() for task in done)})
+        finally:
+            await self._end(ours, roots, stop_kopf)
+
+    async def _spawn_kopf(self, stop: asyncio.Event, ready: asyncio.Event) -> list[asyncio.Task[Any]]:
+        namespaces = self._operator.settings.watched_namespaces()
+        scope: dict[str, Any] = {"namespaces": list(namespaces)} if namespaces else {"clusterwide": True}
+        tasks = await kopf.spawn_tasks(
+            registry=make_registry(self.tasks, self._operator.configuration),
+            settings=make_settings(),
+            standalone=True,
+            stop_flag=stop,
+            ready_flag=ready,
+            **scope,
+        )
+        return list(tasks)
+
+    async def _end(
+        self, ours: list[asyncio.Task[Any]], roots: list[asyncio.Task[Any]], stop_kopf: asyncio.Event
+    ) -> None:
+        await self.tasks.close()
+        for task in ours:
+            task.cancel()
+        await asyncio.gather(*ours, return_exceptions=True)
+        stop_kopf.set()
+        try:
+            async with asyncio.timeout(KOPF_STOP_SECONDS):
+                await kopf.run_tasks(roots, ignored=asyncio.all_tasks() - set(roots))
+        except TimeoutError:
+            # A watch that cannot be ended would act in the next term; a new process is the only sure end.
+            log.critical("kopf did not stop")
+            os._exit(1)
+
+    def _demand_changed(self, before: str, after: str) -> None:
+        self.tasks.nudge_key({*pools_named(before), *pools_named(after)})
+
+
+def stop_on_signals(stopping: asyncio.Event) -> None:
+    """Set the event on SIGTERM and SIGINT."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+
+
+def _started(work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+    return asyncio.create_task(work, name=name)

@@ -1,0 +1,60 @@
+"""Which executors may serve an execution, and which of them first. Pure.
+
+A *route* says which tiers may serve, in order, and why. Isolation is a floor, never a preference (DESIGN rule 9): a tier
+that is weaker than asked is not on the route, and an empty route is an error of the request.
+
+Among warm executors those of the newest template come first, so that nobody is given an outdated one while a current one
+is ready; among equals the oldest, which the operator would replace for its age soonest.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from execpool.api.names import Isolation
+from execpool.core.isolation import is_at_least
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An executor as the pod watch shows it: where it is, and what its claim secret is derived from."""
+
+    uid: str
+    name: str
+    address: str
+    """IP address; empty while it has none."""
+    executor_id: str
+    key_id: str
+    tier: str
+    template_hash: str
+    created_at: float
+    ready: bool
+    """Ready, and not being deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The tiers that may serve an execution, in order of preference, and why in words."""
+
+    tiers: tuple[str, ...]
+    reasons: tuple[str, ...]
+
+
+def choose_route(tiers: Mapping[str, Isolation], named: str | None, floor: Isolation | None) -> Route:
+    """Return the tiers that may serve, in the pool's order or only the one that the request names.
+
+    No tiers means that none is isolated enough; `named` must be one of them.
+    """
+    candidates = tuple(tiers) if named is None else (named,)
+    reasons = ["tiers in the pool's order" if named is None else "tier named by the request"]
+    if floor is not None:
+        weak = [tier for tier in candidates if not is_at_least(tiers[tier], floor)]
+        candidates = tuple(tier for tier in candidates if tier not in weak)
+        reasons.append(f"isolation at least {floor}" + (f", which excludes {', '.join(weak)}" if weak else ""))
+    return Route(candidates, tuple(reasons))
+
+
+def in_order_of_choice(targets: Iterable[Target]) -> list[Target]:
+    """Sort warm executors of one tier: newest template first, oldest executor first within a template."""
+    listed: Sequence[Target] = sorted(targets, key=lambda target: (target.created_at, target.uid))
+    newest = {target.template_hash: target.created_at for target in listed}
+    return sorted(listed, key=lambda target: -newest[target.template_hash])

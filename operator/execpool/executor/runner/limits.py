@@ -1,0 +1,121 @@
+"""What a run may use: the limits that the kernel keeps per process, and the readings they are derived from.
+
+Memory. RLIMIT_DATA (private writable memory) and never RLIMIT_AS: libraries reserve address space that they do not use.
+Every process of a run may hold `base + allowance`, with `base` = what the zygote holds already at the fork (VmData) and
+
+    usable    = container limit - 64 MiB - 10 %     (server-side pages, page tables, files in tmpfs)  - base
+    allowance = max(usable / slots, min(usable, 512 MiB))
+
+so that all slots in use stay below the container's limit unless it is small, in which case one run gets 512 MiB rather
+than too little to import anything. The hard limit is 32 MiB above: a MemoryError is raised at the soft one, and the
+handler raises it to the hard one to have room for the traceback. The limit is per process; a run that spreads over
+many processes meets the container's own limit, where the kernel ends it (its `oom_score_adj` is the highest there is).
+
+Processes. RLIMIT_NPROC counts per user *and user namespace*, so it is set only in a namespace of our own: elsewhere it
+would count, and starve, the executors of others on the same node. There, the pod's pids and memory limits bound a run.
+"""
+
+import math
+import os
+import resource
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+MIB = 1 << 20
+HEADROOM = 32 * MIB
+_LEAST_USEFUL = 512 * MIB
+_MAX_PROCESSES = 512
+_MAX_FILES = 1024
+_MAX_FILE_BYTES = 1 << 30
+
+_OOM_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/sys/fs/cgroup/memory/memory.oom_control"))
+_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+_CPU_QUOTA = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
+_CPU_PERIOD = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of every process of a run; 0 means none."""
+
+    data_bytes: int
+    processes: int
+    cpus: int
+    """Processors that the container may keep busy; at least 1."""
+
+
+def derive(memory_bytes: int, slots: int, base_bytes: int, *, own_namespace: bool, cpus: int) -> Limits:
+    """Return the limits for a container. Pure."""
+    data = 0
+    if memory_bytes:
+        usable = max(memory_bytes - 64 * MIB - memory_bytes // 10 - base_bytes, 32 * MIB)
+        data = base_bytes + max(usable // slots, min(usable, _LEAST_USEFUL))
+    return Limits(data, _MAX_PROCESSES if own_namespace else 0, max(cpus, 1))
+
+
+def apply(limits: Limits, timeout_seconds: float) -> None:
+    """Put the limits on this process and all that it starts."""
+    # Processor time is the last resort behind two wall clocks, for a process that neither of them can reach.
+    cpu = math.ceil(timeout_seconds + 1) * limits.cpus
+    wanted = [
+        (resource.RLIMIT_CORE, 0, 0),
+        (resource.RLIMIT_NOFILE, _MAX_FILES, _MAX_FILES),
+        (resource.RLIMIT_FSIZE, _MAX_FILE_BYTES, _MAX_FILE_BYTES),
+        (resource.RLIMIT_CPU, cpu, cpu + 5),
+    ]
+    if limits.processes:
+        wanted.append((resource.RLIMIT_NPROC, limits.processes, limits.processes))
+    if limits.data_bytes:
+        wanted.append((resource.RLIMIT_DATA, limits.data_bytes, limits.data_bytes + HEADROOM))
+    for kind, soft, hard in wanted:
+        ceiling = resource.getrlimit(kind)[1]
+        if ceiling != resource.RLIM_INFINITY:
+            soft, hard = min(soft, ceiling), min(hard, ceiling)  # noqa: PLW2901 - never above what we were given
+        resource.setrlimit(kind, (soft, hard))
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def use_headroom() -> None:
+    """Raise the soft memory limit to the hard one, so that a MemoryError can be reported."""
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+
+
+def data_bytes() -> int:
+    """Return the data memory of this process as RLIMIT_DATA counts it."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+        if line.startswith("VmData:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def in_own_namespace() -> bool:
+    """True in a user namespace, where limits per user are ours alone; never for root, whom NPROC does not bind."""
+    mapping = Path("/proc/self/uid_map").read_text(encoding="ascii").split()
+    return os.getuid() != 0 and mapping != ["0", "0", "4294967295"]
+
+
+def out_of_memory_kills() -> int:
+    """Return how often the kernel ended a process of this container for want of memory; 0 when it does not say."""
+    for counter in _OOM_COUNTERS:
+        with suppress(OSError, ValueError):
+            for line in counter.read_text(encoding="ascii").splitlines():
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
+    return 0
+
+
+def cpu_count() -> int:
+    """Return how many processors this container may keep busy, rounded up; all of the machine's without a quota."""
+    everything = len(os.sched_getaffinity(0))
+    with suppress(OSError, ValueError):
+        quota, _, period = _CPU_MAX.read_text(encoding="ascii").strip().partition(" ")
+        return min(everything, math.ceil(int(quota) / int(period)))
+    with suppress(OSError, ValueError):
+        quota_us = int(_CPU_QUOTA.read_text(encoding="ascii"))
+        if quota_us > 0:
+            return min(everything, math.ceil(quota_us / int(_CPU_PERIOD.read_text(encoding="ascii"))))
+    return everything

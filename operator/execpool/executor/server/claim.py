@@ -1,0 +1,172 @@
+"""Who owns this executor: a state machine without I/O, clock or randomness. The one place of DESIGN rules 3 and 4.
+
+            claim(p)                 retire(Idle, latest epoch), or idle for too long
+    Warm ─────────────► Claimed(p) ───────────────────────────────────────────────► Retired
+      │                  ▲      │   retire(Any)                                        ▲
+      │                  └──────┘                                                      │
+      │                  claim(p): epoch + 1                                           │
+      └────────────────────────────────────────────────────────────────────────────────┘
+                  retire(Warm), retire(Any), or unclaimed for too long
+
+Invariants, tested over random histories:
+- at most one principal, ever; the token is drawn once, the epoch rises with every claim, and only the latest one may
+  begin runs or retire by `Idle`;
+- at most `slots` runs at once, none begins after Retired, and no execution id begins twice;
+- nothing leaves Retired.
+
+Callers pass `now` (monotonic seconds) and the token to use. A refused call changes nothing.
+"""
+
+import hmac
+from collections import OrderedDict
+
+from execpool.executor.server import errors
+from execpool.protocol import ClaimGrant, ClaimState, ExecutorPhase, Expect
+
+REMEMBERED_EXECUTIONS = 65_536
+"""Execution ids kept to refuse a second start; at 100 a second that is ten minutes, far past any retry."""
+
+
+class Ownership:
+    """One executor's owner, runs in progress, and the durations that end it."""
+
+    def __init__(self, *, slots: int, idle_seconds: float, max_age_seconds: float, now: float) -> None:
+        self.phase = ExecutorPhase.WARM
+        self.slots = slots
+        self._idle_seconds = idle_seconds
+        self._max_age_seconds = max_age_seconds
+        self._born = now
+        self.principal = ""
+        """Whose this executor is, for life; empty while nobody's."""
+        self._token = ""
+        self._epoch = 0
+        self._held_since = now
+        self._active_at = now
+        self._running: set[str] = set()
+        self._begun: OrderedDict[str, None] = OrderedDict()
+        self._executions = 0
+
+    @property
+    def running(self) -> int:
+        """Runs in progress."""
+        return len(self._running)
+
+    def claim(self, principal: str, *, token: str, now: float) -> ClaimGrant:
+        """Give this executor to a principal, or a new epoch to the one that has it. `token` is used the first time.
+
+        Raises:
+            Conflict: another principal has it.
+            Gone: it is retired.
+        """
+        self.may_claim(principal)
+        if self.phase is ExecutorPhase.WARM:
+            self.phase = ExecutorPhase.CLAIMED
+            self.principal, self._token, self._held_since = principal, token, now
+        self._epoch += 1
+        self._active_at = now
+        return ClaimGrant(self._token, self._epoch, self.slots)
+
+    def may_claim(self, principal: str) -> None:
+        """Raise what `claim` would; changes nothing."""
+        if self.phase is ExecutorPhase.RETIRED:
+            raise errors.Gone("Retired", "this executor is retired and ends")
+        if self.phase is ExecutorPhase.CLAIMED and principal != self.principal:
+            raise errors.Conflict("HeldByAnother", "another principal holds this executor")
+
+    def authorize(self, token: str, epoch: int) -> None:
+        """Check what a call on the data port carries.
+
+        Raises:
+            Unauthorized: no claim was made, or the token is not the claim's.
+            Gone: it is retired.
+            StaleEpoch: the principal has claimed again since.
+        """
+        known = hmac.compare_digest(token.encode("utf-8", "replace"), self._token.encode())
+        if not self._token or not known:
+            raise errors.Unauthorized("NotTheHolder", "the token is not that of this executor's claim")
+        if self.phase is ExecutorPhase.RETIRED:
+            raise errors.Gone("Retired", "this executor is retired and ends")
+        if epoch != self._epoch:
+            raise errors.StaleEpoch("StaleEpoch", f"the claim is at epoch {self._epoch}, the call at {epoch}")
+
+    def begin(self, execution_id: str, *, now: float) -> int:
+        """Take a slot for an authorized execution and return its number, counted from 1.
+
+        Raises:
+            Gone: it was retired since the call was authorized.
+            Conflict: this execution began before.
+            NoFreeSlot: all are in use.
+        """
+        if self.phase is not ExecutorPhase.CLAIMED:
+            raise errors.Gone("Retired", "this executor takes no runs")
+        if execution_id in self._begun:
+            raise errors.Conflict("AlreadyStarted", "an execution of this id was started here before")
+        if len(self._running) >= self.slots:
+            raise errors.NoFreeSlot("NoFreeSlot", f"all {self.slots} slots are in use")
+        self._begun[execution_id] = None
+        if len(self._begun) > REMEMBERED_EXECUTIONS:
+            self._begun.popitem(last=False)
+        self._running.add(execution_id)
+        self._executions += 1
+        self._active_at = now
+        return self._executions
+
+    def disprove(self, execution_id: str, *, now: float) -> None:
+        """Undo `begin`: the run provably did not start, so the same id may be tried again."""
+        if execution_id in self._running:
+            self._running.discard(execution_id)
+            self._begun.pop(execution_id, None)
+            self._executions -= 1
+            self._active_at = now
+
+    def end(self, execution_id: str, *, now: float) -> None:
+        """Give the slot of an ended run back."""
+        self._running.discard(execution_id)
+        self._active_at = now
+
+    def retire(self, expect: Expect, *, epoch: int = 0) -> None:
+        """End this executor if it is in the state that the caller expects; once retired, every caller has its wish.
+
+        Raises:
+            Conflict: it is not; nothing has changed.
+        """
+        if self.phase is ExecutorPhase.RETIRED:
+            return
+        if expect is Expect.WARM and self.phase is not ExecutorPhase.WARM:
+            raise errors.Conflict("NotWarm", f"this executor is {self.phase.value}")
+        if expect is Expect.IDLE:
+            self._must_be_idle(epoch)
+        self.phase = ExecutorPhase.RETIRED
+
+    def _must_be_idle(self, epoch: int) -> None:
+        if self.phase is not ExecutorPhase.CLAIMED:
+            raise errors.Conflict("NotClaimed", f"this executor is {self.phase.value}")
+        if self._running:
+            raise errors.Conflict("Busy", f"{self.running} runs are in progress")
+        if epoch != self._epoch:
+            raise errors.Conflict("StaleEpoch", f"the claim is at epoch {self._epoch}, not {epoch}")
+
+    def ends_at(self) -> float | None:
+        """Return the moment at which this executor ends by itself if nothing happens before; None while a run goes on."""
+        if self.phase is ExecutorPhase.WARM:
+            return self._born + self._max_age_seconds
+        if self.phase is ExecutorPhase.CLAIMED and not self._running:
+            return self._active_at + self._idle_seconds
+        return None
+
+    def age_seconds(self, now: float) -> float:
+        """Return how long this executor exists."""
+        return now - self._born
+
+    def state(self, now: float) -> ClaimState | None:
+        """Return the claim as `/state` tells it; None when there never was one."""
+        if not self.principal:
+            return None
+        return ClaimState(
+            principal=self.principal,
+            epoch=self._epoch,
+            held_seconds=now - self._held_since,
+            idle_seconds=0.0 if self._running else now - self._active_at,
+            running=self.running,
+            executions=self._executions,
+        )

@@ -1,0 +1,138 @@
+"""The server's end of the socket to the runner: one runner at a time, found again after it was restarted.
+
+    listen -> a runner connects -> unlink the socket -> Hello -> ready ... connection ends -> lost -> listen
+
+The socket lives in a directory that both containers mount; it is unlinked as soon as the runner has connected, before
+any user code exists, so that code finds nothing to connect to. Packets are frames; descriptors travel with them.
+Sending never waits: frames are tiny, and a runner that does not take them is as good as lost.
+"""
+
+import array
+import asyncio
+import logging
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from execpool.executor import frames
+
+log = logging.getLogger("execpool.executor")
+
+
+class RunnerUnavailable(Exception):  # noqa: N818 - says what it is
+    """The frame was not handed over, for sure."""
+
+
+class Listener(Protocol):
+    """Who wants to know about the runner."""
+
+    def runner_ready(self) -> None:
+        """Say that runs can be started from now on."""
+
+    def runner_lost(self) -> None:
+        """Say that the runner is gone, and every run in it."""
+
+
+class RunnerLink:
+    """Listens for a runner, holds its connection, and says when it comes and goes."""
+
+    def __init__(self, directory: Path, listener: Listener) -> None:
+        self._directory = directory
+        self._path = directory / frames.SOCKET_NAME
+        self._listener = listener
+        self._door: socket.socket | None = None
+        self._runner: socket.socket | None = None
+        self.ready = False
+        self.was_ready = False
+        """True once a runner has been there; before that, the executor is starting."""
+
+    def listen(self) -> None:
+        """Wait for a runner to connect."""
+        self._path.unlink(missing_ok=True)
+        self._door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        self._door.bind(str(self._path))
+        self._path.chmod(0o666)  # the runner has another uid
+        self._door.listen(1)
+        asyncio.get_running_loop().add_reader(self._door.fileno(), self._accept)
+
+    def send(self, frame: frames.Frame, descriptors: Sequence[int] = ()) -> None:
+        """Hand a frame to the runner.
+
+        Raises:
+            RunnerUnavailable: when there is none, or it does not take it.
+        """
+        if self._runner is None:
+            raise RunnerUnavailable
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        try:
+            self._runner.sendmsg([frames.encode(frame)], rights)
+        except OSError as error:
+            raise RunnerUnavailable from error
+
+    def drop(self, why: str) -> None:
+        """Give up on the runner: it sees the end of the connection, ends its runs and exits."""
+        if self._runner is None:
+            return
+        log.warning("runner lost", extra={"why": why})
+        self._close_runner()
+        self._listener.runner_lost()
+        self.listen()
+
+    def goodbye(self) -> None:
+        """Tell the runner that the executor has ended for good: by a frame now, by a file should it be restarting."""
+        with suppress(OSError):
+            (self._directory / frames.GONE_NAME).touch()
+        with suppress(RunnerUnavailable):
+            self.send(frames.Shutdown())
+        self._close_runner()
+        self._close_door()
+
+    def _accept(self) -> None:
+        if self._door is None:
+            return
+        try:
+            runner, _ = self._door.accept()
+        except OSError:
+            return
+        self._close_door()
+        runner.setblocking(False)  # noqa: FBT003 - the standard library's signature
+        self._runner = runner
+        asyncio.get_running_loop().add_reader(runner.fileno(), self._hear)
+
+    def _hear(self) -> None:
+        if self._runner is None:
+            return
+        try:
+            packet = self._runner.recv(frames.MAX_FRAME_BYTES + 1)
+            frame = frames.decode(packet) if packet else None
+        except BlockingIOError:
+            return
+        except OSError:
+            frame = None
+        except frames.FrameError:
+            self.drop("BadFrame")
+            return
+        if frame is None:
+            self.drop("ConnectionEnded")
+        elif isinstance(frame, frames.Hello):
+            self.ready = self.was_ready = True
+            log.info(
+                "runner ready", extra={"base_bytes": frame.base_bytes, "data_limit_bytes": frame.data_limit_bytes}
+            )
+            self._listener.runner_ready()
+
+    def _close_runner(self) -> None:
+        self.ready = False
+        if self._runner is not None:
+            asyncio.get_running_loop().remove_reader(self._runner.fileno())
+            self._runner.close()
+            self._runner = None
+
+    def _close_door(self) -> None:
+        self._path.unlink(missing_ok=True)
+        if self._door is not None:
+            asyncio.get_running_loop().remove_reader(self._door.fileno())
+            self._door.close()
+            self._door = None

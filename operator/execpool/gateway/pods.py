@@ -1,0 +1,49 @@
+"""Reads an executor out of a pod, as far as a claim needs it. What is not an executor of ours is None."""
+
+import ipaddress
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from execpool.api import names
+from execpool.core.claiming import Target
+
+_ENDED = ("Succeeded", "Failed")
+
+
+def pool_uid_of(pod: Mapping[str, Any]) -> str:
+    """Return the UID of the pool that a pod says it belongs to, empty when it says none."""
+    return str((pod["metadata"].get("labels") or {}).get(names.LABEL_POOL_UID, ""))
+
+
+def target_of(pod: Mapping[str, Any]) -> Target | None:
+    """Return the executor that a pod is; None when it has ended or lacks what an executor has."""
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    executor_id, tier = labels.get(names.LABEL_EXECUTOR_ID), labels.get(names.LABEL_TIER)
+    if not executor_id or not tier or status.get("phase") in _ENDED:
+        return None
+    address = _address(status.get("podIP"))
+    return Target(
+        uid=metadata["uid"],
+        name=metadata["name"],
+        address=address,
+        executor_id=executor_id,
+        key_id=annotations.get(names.ANNOTATION_KEY_ID, ""),
+        tier=tier,
+        template_hash=annotations.get(names.ANNOTATION_TEMPLATE_HASH, ""),
+        created_at=datetime.fromisoformat(metadata["creationTimestamp"]).timestamp(),
+        ready=bool(address) and not metadata.get("deletionTimestamp") and _is_ready(status),
+    )
+
+
+def _is_ready(status: Mapping[str, Any]) -> bool:
+    conditions = status.get("conditions") or ()
+    return any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
+
+
+def _address(value: object) -> str:
+    try:
+        return str(ipaddress.ip_address(str(value)))
+    except ValueError:
+        return ""

@@ -1,0 +1,205 @@
+"""The pools that this gateway serves, each with its claims table and its queue, kept equal to the watches.
+
+Pods may be seen before their pool and the other way round; both orders give the same table. A pool is identified by its
+UID: one that is deleted and made again under its name is another pool, with other executors.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+from pydantic import ValidationError
+
+from execpool.api.names import Isolation, Refusal
+from execpool.api.v1alpha1 import ExecutionPoolSpec, ExecutionPoolStatus
+from execpool.core.claiming import Target
+from execpool.core.isolation import isolation_of
+from execpool.core.model import Demand
+from execpool.core.proof import KeyRing
+from execpool.gateway.admission import Admission
+from execpool.gateway.auth import Caller
+from execpool.gateway.claims import Claims
+from execpool.gateway.errors import GatewayError
+from execpool.gateway.executors import ExecutorClient
+from execpool.gateway.pods import pool_uid_of, target_of
+from execpool.kube.client import EventType, Object
+from execpool.telemetry.metrics import CLAIMED, WAITING
+
+log = logging.getLogger(__name__)
+
+
+class ServedPool:
+    """One pool as last observed.
+
+    Attributes:
+        key: namespace and name.
+        isolation: rank of each tier, in the spec's order.
+        claims: its executors.
+        admission: its queue.
+    """
+
+    def __init__(self, key: tuple[str, str], uid: str, keys: KeyRing, client: ExecutorClient) -> None:
+        self.key = key
+        self.uid = uid
+        self.isolation: dict[str, Isolation] = {}
+        self.claims = Claims(key, uid, keys, client)
+        self.admission = Admission(self.claims, key[1])
+        self._spec: ExecutionPoolSpec | None = None
+        self._is_deleting = False
+
+    @property
+    def name(self) -> str:
+        """Name of the pool in its namespace."""
+        return self.key[1]
+
+    def max_wait(self, asked: float | None) -> float:
+        """Return how long an execution may wait here, in seconds."""
+        longest = float(self._spec.queue.max_wait_seconds) if self._spec is not None else 0.0
+        return longest if asked is None else min(asked, longest)
+
+    def observe(self, wire: Object) -> None:
+        """Take in the pool as the watch shows it. A spec that cannot be read leaves the last one in force."""
+        self._is_deleting = bool(wire["metadata"].get("deletionTimestamp"))
+        try:
+            self._spec = ExecutionPoolSpec.read(wire["spec"])
+            status = ExecutionPoolStatus.read(wire.get("status") or {})
+        except ValidationError as error:
+            log.warning("pool not read", extra={"pool": self.name, "errors": error.error_count()})
+        else:
+            reported = {tier.name: tier.isolation for tier in status.tiers}
+            self.isolation = {
+                tier.name: reported.get(tier.name, isolation_of(tier, user_namespaces=False))
+                for tier in self._spec.tiers
+            }
+            self.claims.slots = {tier.name: tier.pods.slots for tier in self._spec.tiers}
+            self.admission.max_depth = self._spec.queue.max_depth
+        if (refusal := self.refusal()) is not None:
+            self.admission.refuse_all(lambda: self.refusal() or refusal)
+
+    def refusal(self) -> GatewayError | None:
+        """Return why the pool takes no executions; None when it does."""
+        if self._is_deleting:
+            return GatewayError(Refusal.DRAINING, f"pool {self.name} is being deleted; it takes no new executions")
+        if self._spec is None:
+            return GatewayError(Refusal.NO_CAPACITY, f"the spec of pool {self.name} cannot be read by this gateway")
+        if self._spec.suspend:
+            return GatewayError(Refusal.POOL_SUSPENDED, f"pool {self.name} is suspended; spec.suspend is true")
+        return None
+
+    def demand(self) -> Demand:
+        """Return what the operator is told about it."""
+        return Demand(waiting=self.admission.wanted(), claims=self.claims.held())
+
+
+class Pools:
+    """All served pools.
+
+    Args:
+        on_change: called when claims or waiting may have changed anywhere.
+    """
+
+    def __init__(self, keys: KeyRing, client: ExecutorClient, on_change: Callable[[], None]) -> None:
+        self._keys = keys
+        self._client = client
+        self._on_change = on_change
+        self._by_name: dict[str, dict[str, ServedPool]] = {}
+        self._by_uid: dict[str, ServedPool] = {}
+        self._targets: dict[str, dict[str, Target]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def on_pool(self, event: EventType, wire: Object) -> None:
+        """Take in a pool as the watch shows it."""
+        uid = wire["metadata"]["uid"]
+        if event is EventType.DELETED:
+            self._drop(uid)
+            return
+        if uid not in self._by_uid:
+            self._add(wire)
+        self._by_uid[uid].observe(wire)
+
+    def on_pod(self, event: EventType, wire: Object) -> None:
+        """Take in an executor pod as the watch shows it."""
+        home = f"{wire['metadata']['namespace']}/{pool_uid_of(wire)}"
+        target = None if event is EventType.DELETED else target_of(wire)
+        pool = self._by_uid.get(pool_uid_of(wire))
+        claims = pool.claims if pool is not None and pool.key[0] == wire["metadata"]["namespace"] else None
+        uid = wire["metadata"]["uid"]
+        if target is not None:
+            self._targets.setdefault(home, {})[uid] = target
+            if claims is not None:
+                claims.observe(target)
+        elif self._targets.get(home, {}).pop(uid, None) is not None:
+            if not self._targets[home]:
+                del self._targets[home]
+            if claims is not None:
+                claims.forget(uid)
+
+    def all(self) -> Iterable[ServedPool]:
+        """Return every pool."""
+        return self._by_uid.values()
+
+    def find(self, caller: Caller, name: str | None) -> ServedPool:
+        """Return the pool that a caller names, or its only one.
+
+        Raises:
+            GatewayError: PoolNotFound or InvalidRequest with the pools that the key may see; why the pool does not serve.
+        """
+        pools = self._by_name.get(caller.namespace, {})
+        seen = sorted(pool for pool in pools if caller.sees(pool))
+        if name is None and len(seen) == 1:
+            name = seen[0]
+        if name is None and seen:
+            raise GatewayError(Refusal.INVALID_REQUEST, "pool: the key sees several pools, so name one", pools=seen)
+        if name not in seen:
+            known = f"it sees {', '.join(seen)}" if seen else "it sees none"
+            sentence = f"the key sees no pool {name!r}; {known}" if name else "the key sees no pool"
+            raise GatewayError(Refusal.POOL_NOT_FOUND, sentence, pools=seen)
+        pool = pools[name]
+        if (refusal := pool.refusal()) is not None:
+            raise refusal
+        return pool
+
+    async def recover(self) -> None:
+        """Learn from the executors whom they serve."""
+        await asyncio.gather(*(pool.claims.recover() for pool in self.all()))
+
+    def refuse_all(self, error: Callable[[], GatewayError]) -> None:
+        """Refuse everybody who waits."""
+        for pool in self.all():
+            pool.admission.refuse_all(error)
+
+    async def close(self) -> None:
+        """End what runs in the background."""
+        await asyncio.gather(*(pool.claims.close() for pool in self.all()), *self._closing)
+
+    def _add(self, wire: Object) -> None:
+        metadata = wire["metadata"]
+        key = (metadata["namespace"], metadata["name"])
+        pool = ServedPool(key, metadata["uid"], self._keys, self._client)
+        self._by_uid[pool.uid] = pool
+        self._by_name.setdefault(key[0], {})[key[1]] = pool
+        WAITING.labels(*key).set_function(pool.admission.waiting)
+        CLAIMED.labels(*key).set_function(pool.claims.held)
+        for target in self._targets.get(f"{key[0]}/{pool.uid}", {}).values():
+            pool.claims.observe(target)
+        pool.claims.on_change = lambda: self._changed(pool)
+        pool.admission.on_change = self._on_change
+
+    def _changed(self, pool: ServedPool) -> None:
+        pool.admission.pump()
+        self._on_change()
+
+    def _drop(self, uid: str) -> None:
+        pool = self._by_uid.pop(uid, None)
+        if pool is None:
+            return
+        sentence = f"pool {pool.name} has been deleted"
+        pool.admission.refuse_all(lambda: GatewayError(Refusal.POOL_NOT_FOUND, sentence))
+        namespace, name = pool.key
+        if self._by_name[namespace].get(name) is pool:
+            del self._by_name[namespace][name]
+            WAITING.remove(*pool.key)
+            CLAIMED.remove(*pool.key)
+        task = asyncio.create_task(pool.claims.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)

@@ -1,0 +1,309 @@
+"""Executors as pods: what a pod and its executor say is translated into a phase, and plans into writes.
+
+The pod tells whether it starts and why not; the executor's `/state` tells whether somebody holds it. A pod is deleted
+only after its executor agreed to retire, or could never have been claimed. Pods are created by POST with a name drawn
+here, so that a retry after a lost answer meets its own first attempt as 409 (server-side apply would resurrect a pod
+that somebody deleted).
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from execpool.api import names
+from execpool.api.names import Reason
+from execpool.api.v1alpha1 import ExecutionPoolSpec, ExecutionPoolStatus, Tier
+from execpool.core.model import Claim, Executor, Phase, Pool
+from execpool.core.proof import KeyRing
+from execpool.kube.client import Kube, Object
+from execpool.kube.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+    OverloadedError,
+    RefusedError,
+    UnreachableError,
+)
+from execpool.kube.kinds import NETWORK_POLICIES, PODS
+from execpool.kube.resources import (
+    ExecutorIdentity,
+    ExecutorProfile,
+    make_executor_pod,
+    make_network_policy,
+    template_hash,
+)
+from execpool.protocol import Egress, ExecutorPhase, Expect, State, WireError, secret_hash
+from execpool.providers.base import ExhaustedError, ProviderError, RejectedError, Retirement, UnavailableError
+from execpool.providers.control import Answer, Control, retirement
+
+CONCURRENT_STATES = 32
+CREATE_ATTEMPTS = 3
+
+_IMAGE_TROUBLES = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError"}
+)
+_CRASH_TROUBLES = frozenset(
+    {"CrashLoopBackOff", "RunContainerError", "CreateContainerConfigError", "CreateContainerError"}
+)
+
+
+@dataclass(frozen=True)
+class PodsProvider:
+    """Makes and ends executor pods."""
+
+    kube: Kube
+    control: Control
+    keys: KeyRing
+    profile: ExecutorProfile
+    control_namespace: str
+    namespaces: tuple[str, ...] = ()
+    draw_name: Callable[[], str] = lambda: secrets.token_hex(4)
+
+    def template_hash(self, tier: Tier) -> str:
+        return template_hash(tier, self.profile)
+
+    async def observe(self, pool: Pool) -> tuple[Executor, ...]:
+        listing = await self.kube.list(PODS, pool.namespace, labels=f"{names.LABEL_POOL_UID}={pool.uid}")
+        gate = asyncio.Semaphore(CONCURRENT_STATES)
+        return tuple(await asyncio.gather(*(self._look_at(pod, gate) for pod in listing.items)))
+
+    async def create(self, pool: Pool, tier: Tier) -> str:
+        executor_id = secrets.token_hex(16)
+        key = self.keys.current
+        identity = ExecutorIdentity(
+            name=f"{pool.name[:200]}-{tier.name}-{self.draw_name()}",
+            executor_id=executor_id,
+            secret_hash=secret_hash(key.claim_secret(pool.uid, executor_id)),
+            key_id=key.key_id,
+        )
+        pod = make_executor_pod(pool, tier, self.profile, identity)
+        for attempt in range(CREATE_ATTEMPTS):
+            try:
+                await self.kube.create(PODS, pool.namespace, pod)
+            except ConflictError as error:
+                if error.reason == "AlreadyExists" and attempt > 0:
+                    return identity.name
+                raise UnavailableError(f"pod {identity.name}: {error.message}") from error
+            except UnreachableError as error:
+                if attempt + 1 == CREATE_ATTEMPTS:
+                    raise UnavailableError(f"the API server did not answer a creation: {error}") from error
+            except RefusedError as error:
+                raise _creation_error(error) from error
+            else:
+                break
+        return identity.name
+
+    async def retire(self, pool: Pool, executor: Executor, expect: Expect) -> Retirement:
+        try:
+            pod = await self.kube.get(PODS, pool.namespace, executor.name)
+        except NotFoundError:
+            return Retirement.GONE
+        if pod["metadata"]["uid"] != executor.uid:
+            return Retirement.GONE
+        answer = await self._ask_to_retire(pool, pod, executor, expect)
+        if answer is Answer.NO:
+            return Retirement.HELD
+        if answer is Answer.NONE and _has_served(pod):
+            return Retirement.UNREACHABLE
+        await self.remove(executor, pool.namespace)
+        return Retirement.RETIRED
+
+    async def remove(self, executor: Executor, namespace: str) -> None:
+        try:
+            await self.kube.delete(PODS, namespace, executor.name, uid=executor.uid)
+        except (NotFoundError, ConflictError):
+            return  # gone, or another pod has taken the name since
+
+    async def policies_current(self, pool: Pool) -> bool:
+        wanted = {policy["metadata"]["name"]: _compact(policy["spec"]) for policy in self._wanted(pool)}
+        return await self._policies(pool) == wanted
+
+    async def apply_policies(self, pool: Pool) -> None:
+        present = await self._policies(pool)
+        for wanted in self._wanted(pool):
+            name = wanted["metadata"]["name"]
+            if name not in present:
+                await self.kube.create(NETWORK_POLICIES, pool.namespace, wanted)
+            elif present[name] != _compact(wanted["spec"]):
+                replaced = [{"op": "replace", "path": "/spec", "value": wanted["spec"]}]
+                await self.kube.patch(NETWORK_POLICIES, pool.namespace, name, replaced)
+
+    async def remove_policies(self, pool: Pool) -> None:
+        listing = await self.kube.list(NETWORK_POLICIES, pool.namespace, labels=f"{names.LABEL_POOL_UID}={pool.uid}")
+        for policy in listing.items:
+            metadata = policy["metadata"]
+            try:
+                await self.kube.delete(NETWORK_POLICIES, pool.namespace, metadata["name"], uid=metadata["uid"])
+            except NotFoundError:
+                continue
+
+    async def stray_pools(self, known: Sequence[str]) -> tuple[Pool, ...]:
+        scopes: tuple[str | None, ...] = self.namespaces or (None,)
+        kinds = (PODS, NETWORK_POLICIES)
+        listings = [
+            await self.kube.list(kind, scope, labels=names.LABEL_POOL_UID) for kind in kinds for scope in scopes
+        ]
+        left = {
+            (item["metadata"]["namespace"], labels.get(names.LABEL_POOL, ""), labels[names.LABEL_POOL_UID])
+            for listing in listings
+            for item in listing.items
+            if (labels := item["metadata"]["labels"])[names.LABEL_POOL_UID] not in known
+        }
+        return tuple(_vanished(*pool) for pool in sorted(left))
+
+    async def _look_at(self, pod: Object, gate: asyncio.Semaphore) -> Executor:
+        state = None
+        if _may_answer(pod):
+            async with gate:
+                state = await self.control.state(pod["status"]["podIP"])
+        return translate(pod, state)
+
+    async def _ask_to_retire(self, pool: Pool, pod: Object, executor: Executor, expect: Expect) -> Answer:
+        address = pod.get("status", {}).get("podIP")
+        metadata = pod["metadata"]
+        key = self.keys.named(metadata.get("annotations", {}).get(names.ANNOTATION_KEY_ID, ""))
+        if not address or key is None:
+            return Answer.NONE
+        secret = key.claim_secret(pool.uid, metadata["labels"].get(names.LABEL_EXECUTOR_ID, ""))
+        epoch = executor.claim.epoch if executor.claim else 0
+        return await self.control.retire(address, retirement(secret, expect, epoch))
+
+    def _wanted(self, pool: Pool) -> list[Object]:
+        return [make_network_policy(pool, tier, self.control_namespace) for tier in pool.spec.tiers]
+
+    async def _policies(self, pool: Pool) -> dict[str, Any]:
+        listing = await self.kube.list(NETWORK_POLICIES, pool.namespace, labels=f"{names.LABEL_POOL_UID}={pool.uid}")
+        return {policy["metadata"]["name"]: _compact(policy["spec"]) for policy in listing.items}
+
+
+def translate(pod: Object, state: State | None) -> Executor:
+    """Return what a pod, and what its executor said, mean; pure."""
+    metadata = pod["metadata"]
+    if state is not None and state.pod_uid != metadata["uid"]:
+        state = None  # the address has been given to another pod meanwhile
+    trouble, message = _trouble(pod)
+    phase = phase_of(pod, state)
+    return Executor(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        tier=metadata["labels"].get(names.LABEL_TIER, ""),
+        phase=phase,
+        template_hash=metadata.get("annotations", {}).get(names.ANNOTATION_TEMPLATE_HASH, ""),
+        created_at=datetime.fromisoformat(metadata["creationTimestamp"]).timestamp(),
+        claim=_claim(state) if phase is Phase.CLAIMED else None,
+        trouble=trouble if phase is Phase.STARTING else None,
+        message=message,
+        egress=_egress(state),
+    )
+
+
+def phase_of(pod: Object, state: State | None) -> Phase:
+    """Derive the phase of an executor.
+
+    | pod                          | /state           | phase       |
+    |------------------------------|------------------|-------------|
+    | being deleted                | any              | Terminating |
+    | Succeeded or Failed          | any              | Ended       |
+    | server exited 0              | any              | Exiting     |
+    | not started yet              | none             | Starting    |
+    | started                      | none             | Unreachable |
+    | ready / not ready            | Warm             | Ready / Starting |
+    | any                          | Claimed          | Claimed     |
+    | any                          | Retired          | Terminating |
+    """
+    if pod["metadata"].get("deletionTimestamp"):
+        return Phase.TERMINATING
+    if pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
+        return Phase.ENDED
+    if _container(pod, "server").get("state", {}).get("terminated", {}).get("exitCode") == 0:
+        return Phase.EXITING
+    if state is None:
+        return Phase.UNREACHABLE if _has_served(pod) else Phase.STARTING
+    if state.phase == ExecutorPhase.CLAIMED:
+        return Phase.CLAIMED
+    if state.phase == ExecutorPhase.RETIRED:
+        return Phase.TERMINATING
+    return Phase.READY if state.phase == ExecutorPhase.WARM and _is_ready(pod) else Phase.STARTING
+
+
+def _claim(state: State | None) -> Claim | None:
+    try:
+        held = state.held_by() if state else None
+        if held is None:
+            return None
+        return Claim(
+            str(held.principal), int(held.epoch), float(held.held_seconds), float(held.idle_seconds), int(held.running)
+        )
+    except (WireError, TypeError, ValueError):
+        return None  # a claim that cannot be read is left alone: nothing idle is known of it
+
+
+def _egress(state: State | None) -> Egress:
+    return Egress(state.egress) if state is not None and state.egress in set(Egress) else Egress.UNKNOWN
+
+
+def _container(pod: Object, name: str) -> Object:
+    statuses = pod.get("status", {}).get("containerStatuses") or []
+    return next((status for status in statuses if status["name"] == name), {})
+
+
+def _may_answer(pod: Object) -> bool:
+    running = pod.get("status", {}).get("phase") == "Running" and pod["status"].get("podIP")
+    return bool(running) and "running" in _container(pod, "server").get("state", {})
+
+
+def _has_served(pod: Object) -> bool:
+    """True once the server passed its start-up probe, or was restarted: from then on it may have been claimed."""
+    server = _container(pod, "server")
+    return bool(server.get("started")) or server.get("restartCount", 0) > 0
+
+
+def _is_ready(pod: Object) -> bool:
+    conditions = pod.get("status", {}).get("conditions") or []
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+def _trouble(pod: Object) -> tuple[Reason | None, str]:
+    """Return why a pod does not start, as far as Kubernetes knows."""
+    for condition in pod.get("status", {}).get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
+            return Reason.UNSCHEDULABLE, condition.get("message", "")
+    for name in ("server", "runner"):
+        waiting = _container(pod, name).get("state", {}).get("waiting", {})
+        reason = waiting.get("reason", "")
+        if reason in _IMAGE_TROUBLES:
+            return Reason.IMAGE_UNAVAILABLE, f"{reason}: {waiting.get('message', '')}"[:500]
+        if reason in _CRASH_TROUBLES:
+            return Reason.CRASHING, f"container {name}: {reason}: {waiting.get('message', '')}"[:500]
+    return None, ""
+
+
+def _compact(spec: Any) -> Any:
+    """Drop empty lists and objects, which the API server drops too: `egress: []` comes back as nothing."""
+    if isinstance(spec, dict):
+        return {name: compact for name, value in spec.items() if (compact := _compact(value)) not in ([], {})}
+    return [_compact(value) for value in spec] if isinstance(spec, list) else spec
+
+
+def _creation_error(error: RefusedError) -> ProviderError:
+    if isinstance(error, ForbiddenError) and error.is_young_namespace:
+        return UnavailableError(error.message, retry_after=0.5)
+    if isinstance(error, ForbiddenError) and error.is_quota:
+        return ExhaustedError(error.message, reason=Reason.QUOTA_EXCEEDED, retry_after=10.0)
+    if isinstance(error, ForbiddenError):
+        return RejectedError(error.message, reason=Reason.FORBIDDEN, retry_after=30.0)
+    if isinstance(error, InvalidError):
+        return RejectedError(error.message, reason=Reason.INVALID_SPEC, retry_after=30.0)
+    if isinstance(error, OverloadedError):
+        return UnavailableError(error.message, retry_after=2.0)
+    return UnavailableError(error.message)
+
+
+def _vanished(namespace: str, name: str, uid: str) -> Pool:
+    """Return a pool that no longer exists, as one that wants nothing: enough to retire what it left behind."""
+    empty = ExecutionPoolSpec.model_construct(tiers=[])
+    return Pool(namespace, name, uid, 0, "", empty, ExecutionPoolStatus())
