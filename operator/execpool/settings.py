@@ -81,6 +81,8 @@ class GatewaySettings(ProcessSettings):
     """How often the demand Lease is renewed without a change."""
     drain_seconds: float = 25.0
     """Longest wait for running executions after SIGTERM."""
+    settle_seconds: float = 2.0
+    """How long requests are still accepted after SIGTERM, while endpoints forget this gateway."""
     max_body_bytes: int = Field(default=2 << 20, ge=1024)
     """Largest request body."""
 

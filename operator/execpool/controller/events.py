@@ -37,6 +37,10 @@ _QUIET = frozenset({"Filling", "Initializing", "AwaitingExecutors", "NotVerified
 """Reasons of an ordinary way through, told as Normal."""
 
 
+_EBB_AND_FLOW = frozenset({"Filling", "Filled", "MaxReached"})
+"""Between these a pool under load changes with every claim: neither an event nor a hurried status write is due."""
+
+
 @dataclass(frozen=True)
 class Note:
     """One event to be."""
@@ -48,11 +52,13 @@ class Note:
 
 
 def transitions(before: ExecutionPoolStatus, after: ExecutionPoolStatus) -> list[Note]:
-    """Return a note for every condition whose status or reason changed."""
+    """Return a note for every condition whose status or reason changed, but for the ebb and flow of a busy warm pool."""
     notes = []
     for type_, good in _GOOD_WHEN.items():
         was, now = condition(before, type_), condition(after, type_)
         if now is None or (was is not None and (was.status, was.reason) == (now.status, now.reason)):
+            continue
+        if was is not None and {was.reason, now.reason} <= _EBB_AND_FLOW:
             continue
         normal = now.status == good or now.reason in _QUIET
         notes.append(Note("Normal" if normal else "Warning", now.reason, now.message, type_))

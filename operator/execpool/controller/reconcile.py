@@ -37,10 +37,8 @@ from execpool.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
-EMPTY_LIST_PAUSE = 1.0
-"""An empty list where there was population is read again after this long, before anything is done about it."""
 STATUS_INTERVAL = 1.0
-"""Numbers alone change a status at most this often; conditions change it at once."""
+"""Numbers and fill change a status at most this often; other conditions change it at once."""
 
 
 @dataclass
@@ -54,6 +52,8 @@ class Reconciler:
     demand_of: Callable[[str], Demand]
     user_namespaces: bool = True
     start_timeout: float = 300.0
+    empty_list_pause: float = 1.0
+    """An empty list where there was population is read again after this long, before anything is done about it."""
     clock: Callable[[], float] = time.time
     _status_written: dict[str, float] = field(default_factory=dict)
 
@@ -86,7 +86,7 @@ class Reconciler:
             self.provider.observe(pool), self.provider.policies_current(pool), self._runtime_classes(pool)
         )
         if not executors and _had_population(pool.status):
-            await asyncio.sleep(EMPTY_LIST_PAUSE)
+            await asyncio.sleep(self.empty_list_pause)
             executors = await self.provider.observe(pool)
         return Snapshot(
             pool=pool,

@@ -187,9 +187,11 @@ def _plan_tier(snapshot: Snapshot, tier: Tier, start_timeout: float) -> _TierPla
     surplus = tuple(_trim(snapshot, left, target, tier))
     left = _without(left, surplus)
 
-    blocked = missing_runtime_class(snapshot, tier) or _recent_failure(snapshot, tier)
-    create = 0 if blocked else _refill(snapshot, tier, left, members, target)
-    findings = (*((blocked,) if blocked else ()), *_troubles(members), *_shortfall(snapshot, tier, members))
+    absent_class = missing_runtime_class(snapshot, tier)
+    held_back = absent_class is not None or _must_wait(snapshot, tier)
+    create = 0 if held_back else _refill(snapshot, tier, left, members, target)
+    blocked = [finding for finding in (absent_class, _failure(snapshot, tier)) if finding]
+    findings = (*blocked, *_troubles(members), *_shortfall(snapshot, tier, members))
     return _TierPlan(
         (*swept, *stuck, *stale, *reclaimed, *surplus),
         create,
@@ -340,11 +342,17 @@ def _without(members: Sequence[Executor], retired: Sequence[RetireExecutor]) -> 
     return tuple(replace(member, phase=Phase.TERMINATING) if member.uid in uids else member for member in members)
 
 
-def _recent_failure(snapshot: Snapshot, tier: Tier) -> Finding | None:
+def _must_wait(snapshot: Snapshot, tier: Tier) -> bool:
     failure = snapshot.failures.get(tier.name)
-    if failure is None or failure.retry_at <= snapshot.now:
+    return failure is not None and failure.retry_at > snapshot.now
+
+
+def _failure(snapshot: Snapshot, tier: Tier) -> Finding | None:
+    """Return the last failed creation, which stays the reason until one succeeds."""
+    failure = snapshot.failures.get(tier.name)
+    if failure is None:
         return None
-    wait = failure.retry_at - snapshot.now
+    wait = max(0.0, failure.retry_at - snapshot.now)
     return Finding(failure.reason, f"{failure.message}; next attempt in {wait:.0f} s", tier.name)
 
 

@@ -116,7 +116,7 @@ def decode(data: bytes) -> Frame:
         wire = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise FrameError("not JSON") from error
-    kind = _KINDS.get(wire.get("kind", "")) if isinstance(wire, dict) else None
+    kind = _KINDS.get(str(wire.get("kind"))) if isinstance(wire, dict) else None
     if kind is None:
         raise FrameError("not a frame of a known kind")
     values = {}

@@ -79,6 +79,8 @@ class Admission:
             GatewayError: QueueFull, WaitTooLong, DeadlinePassed, or why the pool no longer serves.
         """
         waiter = ticket.waiter
+        if waiter.deadline <= asyncio.get_running_loop().time():
+            raise self._too_late()
         seat = self._claims.take(waiter.principal, waiter.tiers)
         return seat if seat is not None else await self._wait(ticket, on_wait)
 

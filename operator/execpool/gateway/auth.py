@@ -60,7 +60,7 @@ class Keys:
         if event is EventType.DELETED:
             return
         try:
-            spec = ExecutionKeySpec.read(wire["spec"])
+            spec = ExecutionKeySpec.read(wire.get("spec") or {})
         except ValidationError as error:
             log.warning("key ignored", extra={"key": wire["metadata"]["name"], "errors": error.error_count()})
             return
@@ -113,5 +113,5 @@ def _caller(metadata: Mapping[str, Any], spec: ExecutionKeySpec) -> Caller:
     )
 
 
-def _denied(sentence: str, **facts: str) -> GatewayError:
+def _denied(sentence: str, **facts: Any) -> GatewayError:
     return GatewayError(Refusal.UNAUTHENTICATED, sentence, **facts)

@@ -16,8 +16,8 @@ from execpool.protocol import MAX_OUTPUT_BYTES, End, EventType, RunStatus
 
 MAX_LINE_BYTES = 2 << 20
 MAX_RESULT_BYTES = 4 << 20
-MAX_EVENTS = 50_000
-"""Lines of one run. An executor that coalesces output sends a few hundred a second at most."""
+MAX_IDLE_LINES = 10_000
+"""Lines of one run that bring nothing. An executor sends a keepalive every few seconds, so an hour needs under a thousand."""
 MAX_TEXT = 1024
 
 _TEXT_KEYS = ("text", "html", "markdown", "svg", "png", "jpeg", "pdf", "latex", "javascript")
@@ -34,13 +34,13 @@ class MisbehavedError(Exception):
 class Transcript:
     """What one run has produced so far, within bounds. `lines` of it go to a caller that streams."""
 
-    stdout: list[str] = field(default_factory=list)
-    stderr: list[str] = field(default_factory=list)
+    stdout: bytearray = field(default_factory=bytearray)
+    stderr: bytearray = field(default_factory=bytearray)
     results: list[orjson.Fragment] = field(default_factory=list)
     error: dict[str, str] | None = None
     truncated: bool = False
     end: End | None = None
-    _events: int = 0
+    _idle_lines: int = 0
     _output_bytes: int = 0
     _result_bytes: int = 0
 
@@ -50,10 +50,14 @@ class Transcript:
         Raises:
             MisbehavedError: when the line is not what the protocol allows.
         """
-        self._events += 1
-        if self._events > MAX_EVENTS:
-            raise MisbehavedError(f"more than {MAX_EVENTS} lines")
-        event = _object(line)
+        passed = self._take_in(_object(line))
+        if passed is None:
+            self._idle_lines += 1
+            if self._idle_lines > MAX_IDLE_LINES:
+                raise MisbehavedError(f"more than {MAX_IDLE_LINES} lines that say nothing")
+        return passed
+
+    def _take_in(self, event: dict[str, Any]) -> bytes | None:
         kind = event.get("type")
         if kind in (EventType.STDOUT, EventType.STDERR):
             return self._output(kind, _text(event, "text"))
@@ -68,14 +72,16 @@ class Transcript:
 
     def _output(self, kind: str, text: str) -> bytes | None:
         room = MAX_OUTPUT_BYTES - self._output_bytes
-        size = len(text.encode())
-        if size > room:
+        encoded = text.encode()
+        if len(encoded) > room:
             self.truncated = True
-            text = text.encode()[:room].decode(errors="ignore")
-        self._output_bytes += min(size, room)
+            text = encoded[:room].decode(errors="ignore")
+            encoded = text.encode()
+        self._output_bytes += len(encoded)
         if not text:
             return None
-        (self.stdout if kind == EventType.STDOUT else self.stderr).append(text)
+        kept = self.stdout if kind == EventType.STDOUT else self.stderr
+        kept += encoded
         return orjson.dumps({"type": kind, "text": text})
 
     def _result(self, event: dict[str, Any]) -> bytes | None:

@@ -12,12 +12,13 @@ nobody can know how it ended the answer is Unknown: it is never run again unless
 """
 
 import asyncio
-import itertools
 import time
-import uuid
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, cast
+
+import orjson
 
 from execpool.api.names import Outcome, Refusal
 from execpool.core.claiming import Route, choose_route
@@ -35,13 +36,14 @@ from execpool.gateway.executors import (
     ExecutorError,
     LostError,
     NotStartedError,
+    RejectedError,
     StaleError,
     UnreachableError,
     UnresponsiveError,
 )
 from execpool.gateway.pools import Pools, ServedPool
 from execpool.gateway.requests import Order
-from execpool.protocol import ExecuteRequest
+from execpool.protocol import End, ExecuteRequest
 from execpool.telemetry.metrics import RUNNING
 
 OVERTIME_SECONDS = 5.0
@@ -50,23 +52,22 @@ LAST_BYTES_SECONDS = 0.25
 """How long the stream may stay open after its end was told; longer, and its connection is not used again."""
 MAX_FALSE_STARTS = 8
 """Executors that may turn an execution away before it is refused."""
-MAX_RUNS = 2
-"""Runs of an execution with `retry: Safe`."""
 
 
 @dataclass(slots=True)
 class _Course:
     """What has become of one execution so far."""
 
+    id: str
     order: Order
     pool: ServedPool
     route: Route
     began: float
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
     transcript: Transcript = field(default_factory=Transcript)
     seat: Seat | None = None
     waited: float = 0.0
     run_began: float | None = None
+    runs: int = 1
 
 
 class Gateway:
@@ -76,16 +77,24 @@ class Gateway:
         self._keys = keys
         self._pools = pools
         self._client = client
-        self._active: set[asyncio.Task[object]] = set()
-        self._stopped: set[asyncio.Task[object]] = set()
+        self._active: set[asyncio.Task[Any]] = set()
+        self._stopped: set[asyncio.Task[Any]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._is_closed = False
 
     def authenticate(self, authorization: str | None) -> Caller:
         """Return who calls: before the body is read, so that strangers cannot make us read one."""
         return self._keys.authenticate(authorization)
 
-    async def execute(self, caller: Caller, order: Order, feed: Feed) -> Answer:
+    async def execute(self, execution: str, caller: Caller, order: Order, feed: Feed) -> Answer:
         """Take one execution from its request to its answer.
+
+        Args:
+            execution: its id, as in the answer and in the logs.
+            caller: from `authenticate`.
+            order: what is asked for.
+            feed: hears what happens meanwhile.
 
         Raises:
             GatewayError: nothing of it ran.
@@ -96,10 +105,10 @@ class Gateway:
             raise stopping()
         pool = self._pools.find(caller, order.pool)
         route = _route(pool, order)
-        course = _Course(order, pool, route, began)
-        task = asyncio.current_task()
-        assert task is not None
+        course = _Course(execution, order, pool, route, began)
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._active.add(task)
+        self._idle.clear()
         try:
             answer = await self._run_somewhere(caller, course, feed)
         except asyncio.CancelledError:
@@ -111,6 +120,8 @@ class Gateway:
         finally:
             self._active.discard(task)
             self._stopped.discard(task)
+            if not self._active:
+                self._idle.set()
         record_execution(caller, order, pool.key, answer)
         return answer
 
@@ -119,27 +130,34 @@ class Gateway:
         admission, order = course.pool.admission, course.order
         principal = principal_id(caller.tenant, order.user)
         ticket = admission.ticket(principal, course.route.tiers, max_wait=course.pool.max_wait(order.max_wait_seconds))
-        runs = itertools.count(1)
+        unknown: Answer | None = None
         for _ in range(MAX_FALSE_STARTS):
-            course.seat = await admission.enter(ticket, partial(_tell_position, course, feed))
+            try:
+                course.seat = await admission.enter(ticket, partial(_tell_position, course, feed))
+            except GatewayError:
+                if unknown is None:
+                    raise
+                return unknown
             course.waited = time.perf_counter() - course.began
             feed.accepted(course.id)
             try:
                 answer = await self._run(course, course.seat, feed)
+            except RejectedError as error:
+                sentence = f"executors do not take this request: {error}"
+                raise GatewayError(Refusal.INVALID_REQUEST, sentence) from error
             except NotStartedError as error:
                 _learn_from(course.pool, course.seat, error)
                 continue
             finally:
                 course.pool.claims.release(course.seat)
-            if answer.status is Outcome.UNKNOWN and order.retry == "Safe" and next(runs) < MAX_RUNS:
-                course.transcript = Transcript()
-                continue
-            return answer
-        raise GatewayError(
-            Refusal.NO_CAPACITY,
-            f"{MAX_FALSE_STARTS} executors of pool {course.pool.name} turned the execution away",
-            retry_after=1,
-        )
+            if answer.status is not Outcome.UNKNOWN or order.retry != "Safe" or unknown is not None:
+                return answer
+            unknown = answer
+            course.transcript = Transcript()
+            course.runs += 1
+        if unknown is None:
+            raise _turned_away(course)
+        return unknown
 
     async def _run(self, course: _Course, seat: Seat, feed: Feed) -> Answer:
         """Run it on one executor and return how that ended."""
@@ -147,7 +165,7 @@ class Gateway:
         running = RUNNING.labels(*course.pool.key)
         running.inc()
         try:
-            await self._stream(course, seat, feed)
+            end = await self._stream(course, seat, feed)
         except NotStartedError:
             course.run_began = None
             raise
@@ -155,40 +173,47 @@ class Gateway:
             return _unknown(course, seat, error)
         finally:
             running.dec()
-        return _ended(course)
+        seat.entry.failures = 0
+        return _answer(course, Outcome(end.status), end.reason, end.message)
 
-    async def _stream(self, course: _Course, seat: Seat, feed: Feed) -> None:
-        """Follow the run to its end, into the transcript and the feed."""
+    async def _stream(self, course: _Course, seat: Seat, feed: Feed) -> End:
+        """Follow the run into the transcript and the feed, and return its end."""
         order, transcript = course.order, course.transcript
-        body = ExecuteRequest(order.code, env_vars=order.env, timeout_seconds=order.timeout_seconds).encode()
+        request = ExecuteRequest(order.code, env_vars=order.env, timeout_seconds=order.timeout_seconds)
+        body = orjson.dumps(request)
+        # An executor begins no id twice, which is what makes a second run of ours an id of its own.
+        run_id = course.id if course.runs == 1 else f"{course.id}.{course.runs}"
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(order.timeout_seconds + OVERTIME_SECONDS) as limit:
-                async with aclosing(self._client.execute(seat.target, seat.grant, course.id, body)) as lines:
-                    await anext(lines)  # the executor has taken it
-                    feed.started(seat.target.name, seat.target.tier)
-                    async for line in lines:
-                        if transcript.end is not None:
-                            break
-                        if (passed := transcript.add(line)) is not None:
-                            feed.line(passed)
-                        if transcript.end is not None:
-                            limit.reschedule(loop.time() + LAST_BYTES_SECONDS)
-        except TimeoutError:
+            async with (
+                asyncio.timeout(order.timeout_seconds + OVERTIME_SECONDS) as limit,
+                aclosing(self._client.execute(seat.target, seat.grant, run_id, body)) as lines,
+            ):
+                await anext(lines)  # the executor has taken it
+                feed.started(seat.target.name, seat.target.tier)
+                async for line in lines:
+                    if transcript.end is not None:
+                        break
+                    if (passed := transcript.add(line)) is not None:
+                        feed.line(passed)
+                    if transcript.end is not None:
+                        limit.reschedule(loop.time() + LAST_BYTES_SECONDS)
+        except (TimeoutError, LostError, BrokenReplyError) as error:
             if transcript.end is None:
-                late = order.timeout_seconds + OVERTIME_SECONDS
-                raise UnresponsiveError(f"{seat.target.name} did not end the run within {late:g} s") from None
-        except LostError:
-            if transcript.end is None:
-                raise
+                raise _overdue(course, seat) if isinstance(error, TimeoutError) else error from None
         if transcript.end is None:
             raise LostError(f"{seat.target.name} ended its answer without saying how the run ended")
+        return transcript.end
 
     # Drain
 
     def active(self) -> int:
         """Return how many executions are under way."""
         return len(self._active)
+
+    async def until_idle(self) -> None:
+        """Wait until no execution is under way."""
+        await self._idle.wait()
 
     def close(self) -> None:
         """Take no more executions, and refuse those that wait."""
@@ -225,6 +250,11 @@ def _route(pool: ServedPool, order: Order) -> Route:
     return route
 
 
+def _turned_away(course: _Course) -> GatewayError:
+    sentence = f"{MAX_FALSE_STARTS} executors of pool {course.pool.name} turned the execution away"
+    return GatewayError(Refusal.NO_CAPACITY, sentence, retry_after=1)
+
+
 def _tell_position(course: _Course, feed: Feed, position: int) -> None:
     feed.accepted(course.id)
     feed.waiting(position)
@@ -240,6 +270,11 @@ def _learn_from(pool: ServedPool, seat: Seat, error: ExecutorError) -> None:
         pool.claims.give_up(seat.entry)
 
 
+def _overdue(course: _Course, seat: Seat) -> UnresponsiveError:
+    late = course.order.timeout_seconds + OVERTIME_SECONDS
+    return UnresponsiveError(f"{seat.target.name} did not end the run within {late:g} s")
+
+
 def _unknown(course: _Course, seat: Seat, error: Exception) -> Answer:
     claims = course.pool.claims
     if isinstance(error, UnresponsiveError):
@@ -252,12 +287,6 @@ def _unknown(course: _Course, seat: Seat, error: Exception) -> Answer:
         cause = Cause.EXECUTOR_MISBEHAVED
         claims.retire(seat.entry)
     return _answer(course, Outcome.UNKNOWN, cause, f"the run may have started, and how it ended is unknown: {error}")
-
-
-def _ended(course: _Course) -> Answer:
-    end = course.transcript.end
-    assert end is not None
-    return _answer(course, Outcome(end.status), end.reason, end.message)
 
 
 def _cancelled(course: _Course, cause: Cause) -> Answer:

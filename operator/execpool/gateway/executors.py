@@ -7,6 +7,7 @@ What matters about an error is whether the code may have started, so the tree is
      |    +-- StaleError         401, 412: our token or epoch is not the latest; claim again
      |    +-- TakenError         409: it serves another principal, or nobody may have it
      |    +-- GoneError          410, 421: it has been retired, or is not the pod that was watched
+     |    +-- RejectedError      400, 404, 413: the request itself is refused; it would be everywhere
      |    +-- BusyError          429, 503: no free slot, or not able to right now
      |    +-- ImpostorError      it could not prove who it is, or does not accept our proof: no code was sent
      |    +-- UnreachableError   no connection
@@ -19,7 +20,7 @@ for less long than executors keep them, so that a request is hardly ever written
 """
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, TypeVar
 
 import aiohttp
@@ -51,7 +52,7 @@ CONNECT_SECONDS = 2.0
 CONTROL_TIMEOUT = aiohttp.ClientTimeout(total=5, sock_connect=CONNECT_SECONDS)
 SILENCE_SECONDS = 6 * KEEPALIVE_SECONDS
 EXECUTE_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
-IDLE_CONNECTION_SECONDS = 3.0
+IDLE_CONNECTION_SECONDS = 60.0
 MAX_CONTROL_BYTES = 64 << 10
 MAX_SLOTS = 1024
 
@@ -76,6 +77,10 @@ class TakenError(NotStartedError):
 
 class GoneError(NotStartedError):
     """It takes no more work, or it is another pod."""
+
+
+class RejectedError(NotStartedError):
+    """It does not take such a request."""
 
 
 class BusyError(NotStartedError):
@@ -103,11 +108,14 @@ class BrokenReplyError(ExecutorError):
 
 
 _BY_STATUS: dict[int, type[NotStartedError]] = {
+    400: RejectedError,
     401: StaleError,
     403: ImpostorError,
+    404: RejectedError,
     409: TakenError,
     410: GoneError,
     412: StaleError,
+    413: RejectedError,
     421: GoneError,
 }
 
@@ -121,7 +129,11 @@ class ExecutorClient:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
-            headers={"Content-Type": "application/json", "User-Agent": "execpool-gateway", "Accept-Encoding": "identity"},
+            headers={
+                "Content-Type": "application/json",
+                "User-Agent": "execpool-gateway",
+                "Accept-Encoding": "identity",
+            },
         )
 
     async def close(self) -> None:
@@ -163,8 +175,8 @@ class ExecutorClient:
         """Tell an executor to take no further work and exit."""
         await self._control(target, "retire", RetireRequest(secret, expect).encode())
 
-    async def execute(self, target: Target, grant: ClaimGrant, execution: str, body: bytes) -> AsyncIterator[bytes]:
-        """Run code and yield the executor's lines, unread.
+    async def execute(self, target: Target, grant: ClaimGrant, execution: str, body: bytes) -> AsyncGenerator[bytes]:
+        """Run code: yield an empty line once the executor has taken it, then its lines, unread.
 
         Raises:
             NotStartedError: before the first line, when it is proven that nothing started.
@@ -177,6 +189,7 @@ class ExecutorClient:
                 url, data=body, headers=headers, timeout=EXECUTE_TIMEOUT, allow_redirects=False
             ) as response:
                 _raise_unless_ok(target, response.status)
+                yield b""
                 splitter = LineSplitter()
                 async for chunk in response.content.iter_any():
                     for line in splitter.feed(chunk):

@@ -6,7 +6,7 @@ UID: one that is deleted and made again under its name is another pool, with oth
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from pydantic import ValidationError
 
@@ -61,7 +61,7 @@ class ServedPool:
         """Take in the pool as the watch shows it. A spec that cannot be read leaves the last one in force."""
         self._is_deleting = bool(wire["metadata"].get("deletionTimestamp"))
         try:
-            self._spec = ExecutionPoolSpec.read(wire["spec"])
+            self._spec = ExecutionPoolSpec.read(wire.get("spec") or {})
             status = ExecutionPoolStatus.read(wire.get("status") or {})
         except ValidationError as error:
             log.warning("pool not read", extra={"pool": self.name, "errors": error.error_count()})
@@ -134,9 +134,9 @@ class Pools:
             if claims is not None:
                 claims.forget(uid)
 
-    def all(self) -> Iterable[ServedPool]:
+    def all(self) -> list[ServedPool]:
         """Return every pool."""
-        return self._by_uid.values()
+        return list(self._by_uid.values())
 
     def find(self, caller: Caller, name: str | None) -> ServedPool:
         """Return the pool that a caller names, or its only one.

@@ -44,7 +44,6 @@ class Order(BaseModel):
 
     model_config = ConfigDict(
         alias_generator=to_camel,
-        populate_by_name=True,
         extra="forbid",
         strict=True,
         frozen=True,

@@ -130,8 +130,7 @@ class FakeKube:
         if seen < self._oldest:
             raise GoneError(410, "Expired", "too old resource version")
         while True:
-            async with self._changed:
-                await self._changed.wait_for(lambda seen=seen: self._version() > seen)
+            await self._wait_past(seen)
             for version, plural, where, event in list(self._history):
                 fits = plural == call.plural and (namespace is None or where == namespace)
                 if version > seen and fits and _matches(event.object, labels):
@@ -174,6 +173,10 @@ class FakeKube:
         """Wake the watches after `put` or `drop`."""
         async with self._changed:
             self._changed.notify_all()
+
+    async def _wait_past(self, version: int) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._version() > version)
 
     def _begin(self, verb: str, kind: Kind, namespace: str | None, name: str, body: Any = None) -> Call:
         call = Call(verb, kind.plural, namespace or "", name, copy.deepcopy(body))

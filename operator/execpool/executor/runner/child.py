@@ -8,7 +8,6 @@ ours, ends the process with `BROKEN` before any code ran.
 import json
 import logging
 import os
-import random
 import signal
 import sys
 from collections.abc import Mapping
@@ -57,7 +56,6 @@ def run(tools: Tools, pipes: Pipes, directory: Path, timeout_seconds: float) -> 
     os.umask(0o022)
     os.chdir(directory)
     settings.replace_environment(_environment(tools, directory) | request["env"])
-    _reseed()
     sandbox.set_dumpable(True)
     limits.apply(tools.limits, timeout_seconds)
     tools.sandbox.enter()
@@ -77,14 +75,14 @@ def _own_descriptors(pipes: Pipes) -> None:
         os.dup2(source, target)
     os.dup2(pipes.report, _REPORT, inheritable=False)
     os.closerange(_REPORT + 1, os.sysconf("SC_OPEN_MAX"))
-    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # type: ignore[misc]  # noqa: PTH123, SIM115
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # type: ignore[misc]  # noqa: SIM115
     # Line by line, so that output arrives while the program works on.
     sys.stdout = sys.__stdout__ = _text(1)  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _text(2)  # type: ignore[misc]
 
 
 def _text(descriptor: int) -> Any:
-    return open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: PTH123, SIM115
+    return open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def _own_logging() -> None:
@@ -101,14 +99,6 @@ def _own_signals() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
-def _reseed() -> None:
-    """Give the run its own random numbers: a fork inherits the state of numpy's global generator."""
-    random.seed()
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        numpy.random.seed()
 
 
 def _emit(event: shell.Event) -> None:

@@ -3,7 +3,7 @@
 Memory. RLIMIT_DATA (private writable memory) and never RLIMIT_AS: libraries reserve address space that they do not use.
 Every process of a run may hold `base + allowance`, with `base` = what the zygote holds already at the fork (VmData) and
 
-    usable    = container limit - 64 MiB - 10 %     (server-side pages, page tables, files in tmpfs)  - base
+    usable    = container limit - 1/8 (scratch files are in memory) - 64 MiB (page tables, /dev/shm) - base
     allowance = max(usable / slots, min(usable, 512 MiB))
 
 so that all slots in use stay below the container's limit unless it is small, in which case one run gets 512 MiB rather
@@ -49,7 +49,7 @@ def derive(memory_bytes: int, slots: int, base_bytes: int, *, own_namespace: boo
     """Return the limits for a container. Pure."""
     data = 0
     if memory_bytes:
-        usable = max(memory_bytes - 64 * MIB - memory_bytes // 10 - base_bytes, 32 * MIB)
+        usable = max(memory_bytes - memory_bytes // 8 - 64 * MIB - base_bytes, 32 * MIB)
         data = base_bytes + max(usable // slots, min(usable, _LEAST_USEFUL))
     return Limits(data, _MAX_PROCESSES if own_namespace else 0, max(cpus, 1))
 

@@ -15,6 +15,7 @@ Knows nothing of processes: it works on a module and a function that takes event
 """
 
 import __future__
+
 import ast
 import atexit
 import builtins
@@ -25,7 +26,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from types import CodeType, ModuleType, TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from execpool.executor.runner import figures, limits
 
@@ -53,7 +54,7 @@ class Captured:
 
     error: BaseException | None = None
 
-    def __enter__(self) -> "Captured":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -64,22 +65,27 @@ class Captured:
 
 
 def run(code: str, emit: Emit, *, network: bool = True) -> bool:
-    """Run a program to its end, in a fresh `__main__`.
+    """Run a program to its end, as the last thing that this process does.
 
     Returns:
         True when it ended well.
     """
-    module = _fresh_main(code)
-    with Captured() as captured:
-        value = _execute(code, module)
-        if value is not None and not code.rstrip().endswith(";"):
-            emit(describe(value))
-    well = _account_for(captured.error, emit, network=network)
+    well = evaluate(code, emit, network=network)
     with Captured() as captured:
         threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - what Py_Finalize does first
         atexit._run_exitfuncs()  # noqa: SLF001 - and second; we leave through os._exit
         figures.emit_open(emit)
     return _account_for(captured.error, emit, network=network) and well
+
+
+def evaluate(code: str, emit: Emit, *, network: bool = True) -> bool:
+    """Run the statements of a program in a fresh `__main__`; True when they ended well."""
+    module = _fresh_main(code)
+    with Captured() as captured:
+        value = _execute(code, module)
+        if value is not None and not code.rstrip().endswith(";"):
+            emit(describe(value))
+    return _account_for(captured.error, emit, network=network)
 
 
 def describe(value: object) -> Event:
@@ -143,7 +149,7 @@ def _fresh_main(code: str) -> ModuleType:
     return module
 
 
-def _no_input(prompt: object = "") -> NoReturn:
+def _no_input(_prompt: object = "") -> NoReturn:
     raise EOFError(_NO_INPUT)
 
 

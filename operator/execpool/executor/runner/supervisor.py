@@ -110,7 +110,7 @@ def _wait(pid: int, deadline: float) -> _Exit:
             return _Exit(None, stopped=True)
 
 
-def _ended(exit_: _Exit, began: float, out_of_memory: bool) -> frames.Ended:  # noqa: FBT001 - one caller
+def _ended(exit_: _Exit, began: float, out_of_memory: bool) -> frames.Ended:
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return frames.Ended(
         exit_code=-signal.SIGKILL if exit_.code is None else exit_.code,

@@ -80,7 +80,7 @@ class Reports:
         within = self._allowance.take(len(data))
         self.lost |= within < len(data)
         self._buffer += data[:within]
-        *complete, rest = self._buffer.split(b"\n")
+        *complete, rest = bytes(self._buffer).split(b"\n")
         self._buffer = bytearray(rest)
         return [event for event in map(self._checked, complete) if event]
 

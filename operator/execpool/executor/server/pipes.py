@@ -82,7 +82,7 @@ class RunPipes:
         read_end, write_end = os.pipe()
         self._keep(read_end)
         self._keep(write_end)
-        os.set_blocking(read_end, False)  # noqa: FBT003 - the standard library's signature
+        os.set_blocking(read_end, False)
         return read_end, write_end
 
     def _keep(self, descriptor: int) -> int:

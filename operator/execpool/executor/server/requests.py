@@ -54,7 +54,7 @@ def retire(body: bytes) -> tuple[RetireRequest, Expect]:
     request = _decoded(RetireRequest, body)
     _must(_short(request.secret), "secret is a text of at most 256 characters")
     _must(type(request.epoch) is int, "epoch is a whole number")
-    _must(request.expect in set(Expect), f"expect is one of {', '.join(Expect)}")
+    _must(request.expect in list(Expect), f"expect is one of {', '.join(Expect)}")
     return request, Expect(request.expect)
 
 
@@ -84,7 +84,8 @@ def execute(body: bytes) -> ExecuteRequest:
 def execution_id(text: str) -> str:
     """Read the header that names an execution."""
     _must(
-        _EXECUTION_ID.match(text) is not None, "the execution id has 1 to 128 letters, digits, dots, dashes, underscores"
+        _EXECUTION_ID.match(text) is not None,
+        "the execution id has 1 to 128 letters, digits, dots, dashes, underscores",
     )
     return text
 

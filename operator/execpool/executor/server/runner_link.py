@@ -97,7 +97,7 @@ class RunnerLink:
         except OSError:
             return
         self._close_door()
-        runner.setblocking(False)  # noqa: FBT003 - the standard library's signature
+        runner.setblocking(False)
         self._runner = runner
         asyncio.get_running_loop().add_reader(runner.fileno(), self._hear)
 
@@ -118,9 +118,7 @@ class RunnerLink:
             self.drop("ConnectionEnded")
         elif isinstance(frame, frames.Hello):
             self.ready = self.was_ready = True
-            log.info(
-                "runner ready", extra={"base_bytes": frame.base_bytes, "data_limit_bytes": frame.data_limit_bytes}
-            )
+            log.info("runner ready", extra={"base_bytes": frame.base_bytes, "data_limit_bytes": frame.data_limit_bytes})
             self._listener.runner_ready()
 
     def _close_runner(self) -> None:

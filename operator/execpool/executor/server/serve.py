@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import uvicorn
 import uvloop
@@ -124,10 +124,12 @@ async def _check_egress(control: ControlPort, api_server: tuple[str, int] | None
     """Try to reach what no policy of ours allows, once: the answer tells whether policies are enforced here."""
     if api_server is None:
         return
-    control.egress = Egress.CLOSED
-    with suppress(OSError, TimeoutError):
+    try:
         async with asyncio.timeout(_EGRESS_SECONDS):
             _, writer = await asyncio.open_connection(*api_server)
+    except (OSError, TimeoutError):
+        control.egress = Egress.CLOSED
+    else:
         control.egress = Egress.OPEN
         writer.close()
     log.info("egress checked", extra={"egress": control.egress})

@@ -1,0 +1,145 @@
+"""`execpool up` and `execpool down`: from a clone to the workload running on a pool, and back to nothing.
+
+Every step says what it does and how long it took, and is done only where it is not done already: a second `up` takes
+seconds. The key that `up` makes is kept in `.state/` of the clone, readable by its owner alone.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from execpool.cli import keys, workload
+from execpool.cli.doors import GATEWAY, IMAGES, PLACEHOLDER_TAG, Door, UpError, choose_door, gateway_url
+
+NAMESPACE, POOL = "agents", "agents"
+TENANT = "demo"
+WAIT_SECONDS = 180
+console = Console(stderr=True, highlight=False)
+
+
+def up(
+    context: Annotated[str, typer.Option(help="kubectl context of your cluster; empty: a local real node")] = "",
+    registry: Annotated[str, typer.Option(help="registry that `make images` pushed to (with --context)")] = "",
+    tag: Annotated[str, typer.Option(help="tag of the images there")] = PLACEHOLDER_TAG,
+    skip_workload: Annotated[bool, typer.Option(help="stop once the pool is ready")] = False,
+    record: Annotated[Path | None, typer.Option(help="write the final table as SVG")] = None,
+) -> None:
+    """Install execpool, make a pool and a key, and run the workload on it."""
+    try:
+        door = choose_door(Path.cwd(), context, registry, tag)
+        console.print(door.describe())
+        key = _install(door)
+        with gateway_url(door) as url:
+            failed = 0 if skip_workload else _run_workload(url, key, record)
+            _farewell(door, url, key)
+    except UpError as error:
+        console.print(f"[red]up:[/red] {error}", soft_wrap=True)
+        raise typer.Exit(1) from None
+    if failed:
+        raise typer.Exit(failed)
+
+
+def down(context: Annotated[str, typer.Option(help="kubectl context of your cluster")] = "") -> None:
+    """Remove what `up` made: pools first, so that no executor is left behind, then the rest."""
+    try:
+        door = choose_door(Path.cwd(), context, "", PLACEHOLDER_TAG)
+        if context:
+            with _step("deleting pools, waiting for their executors to end"):
+                door.kubectl("delete", "executionpools", "--all", "--all-namespaces", f"--timeout={WAIT_SECONDS}s", "--ignore-not-found")
+            with _step("removing execpool"):
+                door.kubectl("delete", "--kustomize", "manifests/base", "--ignore-not-found", f"--timeout={WAIT_SECONDS}s")
+                door.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", f"--timeout={WAIT_SECONDS}s")
+        else:
+            door.close()
+        _key_file().unlink(missing_ok=True)
+    except UpError as error:
+        console.print(f"[red]down:[/red] {error}", soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+def _install(door: Door) -> str:
+    """Bring cluster, images, execpool, pool and key into being; return the key."""
+    with _step("cluster"):
+        door.open()
+    with _step("images"):
+        images = door.images()
+    with _step("execpool (manifests/base)"):
+        _apply_base(door, images)
+    with _step("operator and gateway ready"):
+        for part in ("execpool-operator", "execpool-gateway"):
+            door.kubectl("--namespace", GATEWAY[0], "rollout", "status", f"deployment/{part}", f"--timeout={WAIT_SECONDS}s")
+    with _step(f"pool {NAMESPACE}/{POOL} ready (manifests/samples/pool.yaml)"):
+        door.kubectl("apply", "--filename", "manifests/samples/pool.yaml")
+        key = _ensure_key(door)
+        door.kubectl(
+            "--namespace", NAMESPACE, "wait", "--for=condition=Ready", f"executionpool/{POOL}", f"--timeout={WAIT_SECONDS}s"
+        )
+    console.print(door.kubectl("--namespace", NAMESPACE, "get", "executionpool", POOL).rstrip())
+    return key
+
+
+def _apply_base(door: Door, images: dict[str, str]) -> None:
+    """Apply the base with the images of this tree, and the root key unless there is one."""
+    base = door.kubectl("kustomize", "manifests/base")
+    for target, name in IMAGES.items():
+        base = base.replace(f"{name}:{PLACEHOLDER_TAG}", images[target])
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": GATEWAY[0]}}
+    door.kubectl("apply", "--server-side", "--filename", "-", stdin=json.dumps(namespace))
+    if not door.kubectl("--namespace", GATEWAY[0], "get", "secret", keys.ROOT_KEY_SECRET, "--ignore-not-found", "--output", "name"):
+        door.kubectl("create", "--filename", "-", stdin=json.dumps(keys.make_root_key(GATEWAY[0])))
+    door.kubectl("apply", "--server-side", "--force-conflicts", "--filename", "-", stdin=base)
+
+
+def _ensure_key(door: Door) -> str:
+    """Return the key of an earlier run if the cluster knows it, else make one."""
+    file = _key_file()
+    known = door.kubectl("--namespace", NAMESPACE, "get", "executionkeys", "--output", "jsonpath={.items[*].spec.keyHash}").split()
+    if file.exists() and keys.hash_of(file.read_text().strip()) in known:
+        return file.read_text().strip()
+    secret, manifest = keys.make_key(tenant=TENANT, namespace=NAMESPACE, name=TENANT, pools=[POOL])
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    file.touch(mode=0o600)
+    file.write_text(secret + "\n")
+    door.kubectl("apply", "--filename", "-", stdin=json.dumps(manifest))
+    return secret
+
+
+def _run_workload(url: str, key: str, record: Path | None) -> int:
+    try:
+        workload.workload(directory=Path("examples/workload"), url=url, key=key, pool=POOL, record=record)
+    except typer.Exit as ended:
+        return ended.exit_code
+    return 0
+
+
+def _farewell(door: Door, url: str, key: str) -> None:
+    del key  # shown by its file's name, never printed: terminals are recorded and shared
+    console.print()
+    console.print("[bold]Your own code, now:[/bold]")
+    console.print(f"  export EXECPOOL_URL={url} EXECPOOL_KEY=$(cat {_key_file()})", soft_wrap=True)
+    console.print(
+        '  curl -s $EXECPOOL_URL/v1/executions -H "Authorization: Bearer $EXECPOOL_KEY" -d \'{"code": "sum(range(10))", "pool": "agents"}\'',
+        soft_wrap=True,
+    )
+    console.print("  .venv/bin/execpool run examples/workload/user-1/*.py --pool agents", soft_wrap=True)
+    console.print("[bold]Undo:[/bold] make down")
+
+
+@contextmanager
+def _step(what: str) -> Iterator[None]:
+    started = time.monotonic()
+    console.print(f"[dim]...[/dim] {what}")
+    yield
+    console.print(f"[green] ok[/green] {what} [dim]{time.monotonic() - started:.1f} s[/dim]")
+
+
+def _key_file() -> Path:
+    return Path(".state") / "key"
+
+

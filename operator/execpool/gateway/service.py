@@ -1,0 +1,208 @@
+"""The gateway's parts, put together, and their order of birth and death.
+
+    start   watches -> first lists read -> executors asked whom they serve -> ready, demand published
+    drain   not ready -> settle (still serving, `Connection: close`) -> refuse new and waiting -> running ones end, or are
+            ended -> listeners closed -> Lease deleted
+
+`main.py` gives it a real API server and signals; tests give it a fake one.
+"""
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Coroutine, Generator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from execpool.api import names
+from execpool.core.demand import write_demand
+from execpool.core.proof import KeyRing
+from execpool.gateway.auth import Keys
+from execpool.gateway.demand import DemandPublisher
+from execpool.gateway.execute import Gateway
+from execpool.gateway.executors import ExecutorClient
+from execpool.gateway.http import make_app
+from execpool.gateway.pools import Pools
+from execpool.kube.client import Kube
+from execpool.kube.kinds import KEYS, PODS, POOLS
+from execpool.kube.reflector import Reflector
+from execpool.settings import GatewaySettings
+
+log = logging.getLogger(__name__)
+
+KEEP_ALIVE_SECONDS = 75
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that leaves signals to `main.py`: there are two of them, and the drain is ours."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self.servers[0].sockets[0].getsockname()[1])
+
+
+class Service:
+    """One gateway.
+
+    Attributes:
+        ready: set once everything has been read and both ports listen.
+    """
+
+    def __init__(self, settings: GatewaySettings, kube: Kube, key_ring: KeyRing) -> None:
+        self._settings = settings
+        self._client = ExecutorClient()
+        self._pools = Pools(key_ring, self._client, self._on_change)
+        self._keys = Keys(now=time.time)
+        self._gateway = Gateway(self._keys, self._pools, self._client)
+        self._demand = DemandPublisher(kube, settings, self._told)
+        self._reflectors = _reflectors(kube, settings, self._keys, self._pools)
+        self.ready = asyncio.Event()
+        self._is_draining = False
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        app = make_app(self._gateway, max_body_bytes=settings.max_body_bytes, is_draining=lambda: self._is_draining)
+        self._api = _server(app, settings.host, settings.port)
+        self._health = _server(self._health_app(), settings.host, settings.health_port)
+
+    @property
+    def port(self) -> int:
+        """Port of the API."""
+        return self._api.port
+
+    @property
+    def health_port(self) -> int:
+        """Port of health and metrics."""
+        return self._health.port
+
+    async def run(self, stop: asyncio.Event) -> bool:
+        """Serve until told to stop; False when a part that never should has ended."""
+        self.start()
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({stopping, *self._tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
+        for name, task in self._tasks.items():
+            if task.done():
+                log.error("part of the gateway ended", extra={"part": name}, exc_info=task.exception())
+        stopping.cancel()
+        await self.stop()
+        return stop.is_set()
+
+    def start(self) -> None:
+        """Start every part; `ready` is set once executions are served."""
+        for number, reflector in enumerate(self._reflectors):
+            self._spawn(f"watch {number}", reflector.run())
+        self._spawn("health", self._health.serve())
+        self._spawn("api", self._api.serve())
+        self._spawn("demand", self._get_ready())
+
+    async def stop(self) -> None:
+        """Drain, then end everything."""
+        await self._drain()
+        for server in (self._api, self._health):
+            server.should_exit = True
+        await asyncio.gather(self._tasks["api"], self._tasks["health"], return_exceptions=True)
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self._demand.close()
+        await self._pools.close()
+        await self._client.close()
+        log.info("gateway stopped")
+
+    async def _get_ready(self) -> None:
+        """Learn all there is to know, say that we are ready, and keep the demand told from then on."""
+        await asyncio.gather(*(reflector.synced.wait() for reflector in self._reflectors))
+        await self._pools.recover()
+        await self._api.listening.wait()
+        await self._health.listening.wait()
+        self.ready.set()
+        log.info("gateway ready", extra={"port": self.port, "pools": len(self._pools.all())})
+        await self._demand.run()
+
+    async def _drain(self) -> None:
+        self._is_draining = True
+        log.info("draining", extra={"active": self._gateway.active()})
+        await asyncio.sleep(self._settings.settle_seconds)
+        self._gateway.close()
+        try:
+            async with asyncio.timeout(self._settings.drain_seconds):
+                await self._gateway.until_idle()
+        except TimeoutError:
+            log.warning("ending executions", extra={"active": self._gateway.active()})
+            self._gateway.cancel_rest()
+            await self._gateway.until_idle()
+
+    def _on_change(self) -> None:
+        self._demand.notify()
+
+    def _told(self) -> str:
+        return write_demand({"/".join(pool.key): pool.demand() for pool in self._pools.all()})
+
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks[name] = asyncio.create_task(work, name=name)
+
+    def _health_app(self) -> Starlette:
+        async def healthz(_: Request) -> Response:
+            return PlainTextResponse("ok")
+
+        async def readyz(_: Request) -> Response:
+            if self._is_draining:
+                return PlainTextResponse("draining", 503)
+            return PlainTextResponse("ok") if self.ready.is_set() else PlainTextResponse("reading watches", 503)
+
+        async def metrics(_: Request) -> Response:
+            return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+        return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)])
+
+
+def _server(app: ASGIApp, host: str, port: int) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=5,
+        )
+    )
+
+
+def _reflectors(kube: Kube, settings: GatewaySettings, keys: Keys, pools: Pools) -> list[Reflector]:
+    namespaces: tuple[str | None, ...] = settings.watched_namespaces() or (None,)
+    return [
+        reflector
+        for namespace in namespaces
+        for reflector in (
+            Reflector(kube, POOLS, namespace=namespace, on_change=pools.on_pool),
+            Reflector(kube, KEYS, namespace=namespace, on_change=keys.on_change),
+            Reflector(kube, PODS, namespace=namespace, labels=names.LABEL_POOL, on_change=pools.on_pod),
+        )
+    ]

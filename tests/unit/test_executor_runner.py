@@ -1,0 +1,315 @@
+"""The runner's parts that need no fork: the shell's semantics, the filter, the limits, the walk over processes."""
+
+import builtins
+import errno
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from execpool.executor.runner import limits, processes, sandbox, shell, supervisor
+from execpool.executor.runner.limits import MIB
+
+
+@pytest.fixture
+def evaluate():
+    """Run a program in this process and return (ended well, events); `__main__` and `input` are put back."""
+    main, ask = sys.modules["__main__"], builtins.input
+
+    def run(code, *, network=True):
+        events = []
+        return shell.evaluate(code, events.append, network=network), events
+
+    yield run
+    sys.modules["__main__"], builtins.input = main, ask
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("1+1", "2"),
+        ("x = 3\nx", "3"),
+        ("'abc'", "abc"),
+        ('"it\'s"', "it's"),
+        ("['a']", "['a']"),
+        ("'\"'", '"'),
+        ("from __future__ import annotations\ndef f(a: nope): ...\nf.__annotations__", "{'a': 'nope'}"),
+        ("class A: ...\nA.__module__", "__main__"),
+        ("__name__", "__main__"),
+    ],
+)
+def test_the_last_expression_is_the_main_result(evaluate, code, text):
+    assert evaluate(code) == (True, [{"type": "result", "text": text, "is_main_result": True}])
+
+
+@pytest.mark.parametrize("code", ["", "# nothing", "x = 1", "None", "1;", "print", "if 1: 2"])
+def test_other_programs_have_no_main_result(evaluate, code):
+    well, events = evaluate(code)
+    assert well
+    assert [event["text"] for event in events] in ([], ["<built-in function print>"])
+
+
+def test_html_comes_with_the_text_and_too_much_of_it_is_left_out(evaluate):
+    code = "class H:\n  def _repr_html_(self): return '<b>' * {n}\n  def __repr__(self): return 'H'\nH()"
+    assert evaluate(code.format(n=1))[1][0]["html"] == "<b>"
+    assert "html" not in evaluate(code.format(n=1_000_000))[1][0]
+
+
+def test_a_long_text_is_bounded_and_keeps_both_ends(evaluate):
+    text = evaluate("'a' + 'x' * 10**6 + 'z'")[1][0]["text"]
+    assert len(text) < shell.MAX_TEXT + 100
+    assert (text[0], text[-1]) == ("a", "z")
+
+
+def test_an_error_has_name_value_and_a_traceback_without_our_frames(evaluate):
+    well, (event,) = evaluate("def f():\n    return 1/0\n\nf()")
+    assert not well
+    assert (event["name"], event["value"]) == ("ZeroDivisionError", "division by zero")
+    assert "shell.py" not in event["traceback"]
+    assert 'File "<cell>", line 2, in f' in event["traceback"]
+    assert "return 1/0" in event["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("1 +", "SyntaxError"),
+        ("a = '\0'", "SyntaxError"),
+        ("def f(): f()\nf()", "RecursionError"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("raise MemoryError", "MemoryError"),
+        ("import asyncio\nraise asyncio.CancelledError", "CancelledError"),
+        ("class E(Exception):\n  def __str__(self): raise ValueError\nraise E", "E"),
+        ("class R:\n  def __repr__(self): raise KeyError('x')\nR()", "KeyError"),
+        ("raise GeneratorExit", "GeneratorExit"),
+    ],
+)
+def test_whatever_is_raised_is_an_error_by_name(evaluate, code, name):
+    well, events = evaluate(code)
+    assert (well, [event.get("name") for event in events]) == (False, [name])
+
+
+@pytest.mark.parametrize("call", ["exit()", "exit(0)", "exit(None)", "exit(False)"])
+def test_a_program_that_says_it_ended_well_is_believed(evaluate, call):
+    assert evaluate(f"import sys\nsys.{call}") == (True, [])
+
+
+def test_another_exit_status_is_a_failure(evaluate):
+    well, (event,) = evaluate("import sys\nsys.exit(3)")
+    assert (well, event["name"], event["value"]) == (False, "SystemExit", "3")
+
+
+def test_an_exit_with_a_text_says_it_on_stderr(evaluate, capsys):
+    well, (event,) = evaluate("import sys\nsys.exit('no luck')")
+    assert (well, event["value"], capsys.readouterr().err) == (False, "no luck", "no luck\n")
+
+
+def test_input_says_why_it_cannot_work(evaluate):
+    _, (event,) = evaluate("input('name? ')")
+    assert event["name"] == "EOFError"
+    assert "standard input" in event["value"]
+
+
+def test_a_refused_socket_is_explained_without_network_only(evaluate):
+    code = "import errno\ntry:\n  raise OSError(errno.ENETUNREACH, 'x')\nexcept OSError as e:\n  raise RuntimeError('no') from e"
+    assert "no network" in evaluate(code, network=False)[1][0]["traceback"]
+    assert "no network" not in evaluate(code, network=True)[1][0]["traceback"]
+
+
+def decide(program: bytes, number: int, arguments: tuple[int, ...] = (), audit: int = 0) -> int:
+    """Interpret a BPF program over one system call, as the kernel does."""
+    data = struct.pack("IIQ6Q", number, audit, 0, *(*arguments, 0, 0, 0, 0, 0, 0)[:6])
+    position, accumulator = 0, 0
+    while True:
+        code, yes, no, k = struct.unpack_from("HBBI", program, position * 8)
+        position += 1
+        match code:
+            case 0x20:
+                (accumulator,) = struct.unpack_from("I", data, k)
+            case 0x15:
+                position += yes if accumulator == k else no
+            case 0x35:
+                position += yes if accumulator >= k else no
+            case 0x06:
+                return k
+            case _:
+                raise AssertionError(f"unknown instruction {code:#x}")
+
+
+ALLOW, KILL, REFUSED = 0x7FFF0000, 0x80000000, 0x00050000
+
+
+@pytest.fixture(params=sandbox.MACHINES)
+def machine(request):
+    return sandbox.MACHINES[request.param]
+
+
+@pytest.mark.parametrize(
+    ("internet", "family", "answer"),
+    [
+        (False, socket.AF_UNIX, ALLOW),
+        (False, socket.AF_INET, REFUSED | errno.ENETUNREACH),
+        (False, socket.AF_INET6, REFUSED | errno.ENETUNREACH),
+        (False, socket.AF_NETLINK, REFUSED | errno.EAFNOSUPPORT),
+        (True, socket.AF_INET, ALLOW),
+        (True, socket.AF_INET6, ALLOW),
+        (True, socket.AF_UNIX, ALLOW),
+        (True, socket.AF_PACKET, REFUSED | errno.EAFNOSUPPORT),
+    ],
+)
+def test_sockets_are_answered_by_family(machine, internet, family, answer):
+    program = sandbox.build(machine, internet=internet)
+    assert decide(program, machine.calls["socket"], (family,), machine.audit) == answer
+
+
+def test_another_architecture_is_the_end(machine):
+    assert decide(sandbox.build(machine, internet=True), 0, audit=0x40000003) == KILL
+
+
+def test_the_x32_twins_of_system_calls_do_not_exist():
+    machine = sandbox.MACHINES["x86_64"]
+    number = machine.calls["socket"] | 0x40000000
+    assert decide(sandbox.build(machine, internet=True), number, (2,), machine.audit) == REFUSED | errno.ENOSYS
+
+
+@pytest.mark.parametrize("name", ["ptrace", "shmget", "mq_open", "setns", "process_vm_writev", "bpf"])
+def test_reaching_into_others_is_refused(machine, name):
+    program = sandbox.build(machine, internet=True)
+    assert decide(program, machine.calls[name], (), machine.audit) == REFUSED | errno.EPERM
+
+
+@pytest.mark.parametrize("name", ["memfd_secret", "inotify_init1", "io_uring_setup"])
+def test_what_programs_can_do_without_does_not_exist(machine, name):
+    program = sandbox.build(machine, internet=True)
+    assert decide(program, machine.calls[name], (), machine.audit) == REFUSED | errno.ENOSYS
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "allowed"),
+    [
+        ("prlimit64", (0, 7), True),
+        ("prlimit64", (1, 7), False),
+        ("sched_setaffinity", (0,), True),
+        ("sched_setaffinity", (42,), False),
+        ("setpriority", (0, 0, 5), True),
+        ("setpriority", (0, 42, 5), False),
+        ("setpriority", (2, 0, 5), False),
+        ("ioprio_set", (1, 0), True),
+        ("ioprio_set", (3, 0), False),
+    ],
+)
+def test_only_the_caller_itself_may_be_steered(machine, name, arguments, allowed):
+    answer = decide(sandbox.build(machine, internet=True), machine.calls[name], arguments, machine.audit)
+    assert answer == (ALLOW if allowed else REFUSED | errno.EPERM)
+
+
+@given(st.integers(0, 600), st.booleans())
+def test_every_other_system_call_is_allowed(number, internet):
+    for machine in sandbox.MACHINES.values():
+        answer = decide(sandbox.build(machine, internet=internet), number, (), machine.audit)
+        assert (answer == ALLOW) or number in machine.calls.values()
+
+
+@pytest.mark.parametrize(
+    ("memory", "slots", "allowance"),
+    [
+        pytest.param(0, 4, None, id="no limit without one"),
+        pytest.param(2048, 4, 512, id="four slots get 512 MiB at least"),
+        pytest.param(8192, 4, (8192 - 1024 - 64 - 100) / 4, id="a large container is divided"),
+        pytest.param(1024, 1, 1024 - 128 - 64 - 100, id="one slot gets what is left"),
+        pytest.param(256, 4, 256 - 32 - 64 - 100, id="a small container gives what it has"),
+        pytest.param(64, 1, 32, id="a container that is too small still starts"),
+    ],
+)
+def test_the_memory_limit_is_derived(memory, slots, allowance):
+    derived = limits.derive(memory * MIB, slots, 100 * MIB, own_namespace=False, cpus=2)
+    assert derived.data_bytes == (0 if allowance is None else int((100 + allowance) * MIB))
+
+
+@pytest.mark.parametrize(("own", "processes_"), [(True, 512), (False, 0)])
+def test_processes_are_counted_only_where_the_count_is_ours(own, processes_):
+    assert limits.derive(0, 1, 0, own_namespace=own, cpus=1).processes == processes_
+
+
+def test_this_process_is_measured():
+    assert limits.data_bytes() > MIB
+    assert limits.cpu_count() >= 1
+    assert limits.out_of_memory_kills() >= 0
+
+
+DAEMONS = """
+import os, time
+for _ in range(3):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            if os.fork() == 0: pass
+            time.sleep(60)
+        os._exit(0)
+print("up", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("by_files", [True, False])
+def test_every_descendant_is_found_and_ended(monkeypatch, by_files):
+    if by_files and not processes.HAS_CHILDREN_FILES:
+        pytest.skip("this kernel has no /proc/PID/task/TID/children")
+    monkeypatch.setattr(processes, "HAS_CHILDREN_FILES", by_files)
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        sandbox.adopt_orphans()
+        with subprocess.Popen([sys.executable, "-c", DAEMONS], stdout=subprocess.PIPE) as program:
+            program.stdout.readline()
+            time.sleep(0.1)
+            found = len(processes.children_of(os.getpid()))
+            clean = processes.end_descendants()
+            os.write(writer, f"{found} {clean} {processes.children_of(os.getpid())}".encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        said = pipe.read()
+    os.waitpid(pid, 0)
+    assert said == "4 True []"
+
+
+def test_spared_children_live_on():
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        spared, other = (subprocess.Popen(["sleep", "60"]) for _ in range(2))
+        clean = processes.end_descendants(spare={spared.pid})
+        alive = spared.poll() is None
+        os.kill(spared.pid, signal.SIGKILL)
+        os.write(writer, f"{clean} {alive} {other.pid in processes.children_of(os.getpid())}".encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        assert pipe.read() == "True True False"
+    os.waitpid(pid, 0)
+
+
+def test_what_a_run_left_is_removed_whatever_its_modes(tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_text("kept")
+    run = tmp_path / "run"
+    (run / "closed" / "deep").mkdir(parents=True)
+    (run / "closed" / "deep" / "file").write_text("x")
+    (run / "link").symlink_to(outside)
+    (run / "closed" / "deep").chmod(0)
+    (run / "closed").chmod(0)
+    run.chmod(0)
+    supervisor.remove(run)
+    assert not run.exists()
+    assert (outside / "kept").exists()
