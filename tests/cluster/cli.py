@@ -67,7 +67,11 @@ def _parser() -> argparse.ArgumentParser:
 def _add_build_image(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("context", type=Path, metavar="CONTEXT", help="folder that the Dockerfile copies from")
     parser.add_argument("--file", type=Path, help="the Dockerfile; default: CONTEXT/Dockerfile")
-    parser.add_argument("--tag", required=True, help="image name: localhost/NAME without a host, the digest of all inputs as tag without one")
+    parser.add_argument(
+        "--tag",
+        required=True,
+        help="image name: localhost/NAME without a host, the digest of all inputs as tag without one",
+    )
     parser.add_argument("--target", default="", help="stage of the Dockerfile; default: the last one")
     parser.add_argument("--build-arg", action="append", default=[], metavar="K=V", help="BASE is set by default")
 

@@ -56,18 +56,18 @@ class Process:
             except ValueError:
                 self.log.append({"message": line.decode(errors="replace")})
 
-    def said(self, message: str) -> list[dict[str, Any]]:
-        """The log lines with this message."""
-        return [line for line in self.log if line["message"] == message]
+    def said(self, message: str, **fields: object) -> list[dict[str, Any]]:
+        """The log lines with this message and these fields."""
+        return [line for line in self.log if line["message"] == message and fields.items() <= line.items()]
 
-    async def wait_for(self, message: str, seconds: float = READY_SECONDS) -> dict[str, Any]:
+    async def wait_for(self, message: str, seconds: float = READY_SECONDS, **fields: object) -> dict[str, Any]:
         """Wait for a log line; fails with the whole log."""
         async with asyncio.timeout(seconds):
-            while not self.said(message):
+            while not self.said(message, **fields):
                 if self.process.returncode is not None and (self.reading is None or self.reading.done()):
                     raise AssertionError(f"ended with {self.process.returncode} before {message!r}: {self.log}")
                 await asyncio.sleep(0.01)
-        return self.said(message)[0]
+        return self.said(message, **fields)[0]
 
     async def exit_status(self, seconds: float = 10.0) -> int:
         """Wait for the end of the process."""
@@ -82,7 +82,11 @@ class Process:
         if self.process.returncode is None:
             with suppress(ProcessLookupError):
                 self.process.kill()
-        await self.exit_status()
+        with suppress(TimeoutError):
+            await self.exit_status(2.0)
+        if self.reading is not None:
+            self.reading.cancel()
+        self.process._transport.close()
 
 
 @dataclass
@@ -102,6 +106,8 @@ class LocalExecutor:
     control_port: int = 0
     token: str = ""
     epoch: int = 0
+    earlier: list[Process] = field(default_factory=list)
+    """Those that were started again since."""
 
     @property
     def host(self) -> str:
@@ -181,10 +187,12 @@ class LocalExecutor:
 
     async def restart_runner(self) -> None:
         """Start a runner again, as the kubelet does."""
+        self.earlier.append(self.runner)
         self.runner = await Process.start("runner", self.runner_environment)
 
     async def restart_server(self) -> None:
         """Start a server again, as the kubelet does."""
+        self.earlier.append(self.server)
         self.server = await Process.start("server", self.server_environment)
 
 
@@ -265,7 +273,8 @@ async def _end(running: LocalExecutor) -> None:
     """End the server first: the runner then ends its runs and leaves by itself."""
     if running.server.process.returncode is None:
         running.server.process.send_signal(signal.SIGTERM)
-    for process in (running.server, running.runner):
-        with suppress(TimeoutError):
-            await process.exit_status(8.0)
+    with suppress(TimeoutError):
+        clean = await running.server.exit_status(8.0) == 0
+        await running.runner.exit_status(5.0 if clean else 0.2)
+    for process in (*running.earlier, running.server, running.runner):
         await process.end()

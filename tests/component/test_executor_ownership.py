@@ -1,6 +1,7 @@
 """Who may use a local executor, and when it ends: claims, retirement, idleness, restarts of either process."""
 
 import asyncio
+import io
 import json
 import os
 import signal
@@ -8,10 +9,11 @@ import time
 
 import aiohttp
 import pytest
+from tests.component.executor_process import executor
 
 from execpool import protocol
+from execpool.executor.runner import processes
 from execpool.protocol import Expect
-from tests.component.executor_process import executor
 
 BOB = "principal-bob"
 SLEEP = "import time\nprint('up')\ntime.sleep(60)"
@@ -64,8 +66,10 @@ async def test_every_refusal_has_its_status_and_starts_nothing():
             assert answer.status == 401
         await running.claim()
         assert (await running.control("/claim", {"secret": running.secret, "principal": BOB}))[0] == 409
-        async with running.post("x" * (2 << 20)) as answer:
-            assert (answer.status, (await answer.json())["reason"]) == (413, "TooLarge")
+        for size, reason in (((1 << 20) + 1, "TooLarge"), (2 << 20, "TooLarge")):
+            body = io.BytesIO(json.dumps({"code": "x" * size}).encode())
+            async with running.http.post(f"{running.data_url}/execute", data=body, headers=running.headers()) as answer:
+                assert (answer.status, (await answer.json())["reason"]) == (413, reason)
         for body, status in (("nonsense", 400), ('{"code": 1}', 400), ('{"code": "1", "context_id": "x"}', 404)):
             async with running.http.post(f"{running.data_url}/execute", data=body, headers=running.headers()) as answer:
                 assert answer.status == status
@@ -236,19 +240,13 @@ async def test_a_lost_server_takes_its_runs_with_it():
     async with executor() as running:
         await running.claim()
         task = await begin(running, code="import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)")
-        pid = next(iter(p for p in await children(running) if p))
+        (pid,) = processes.children_of(running.runner.process.pid)
         running.server.process.kill()
         with pytest.raises(aiohttp.ClientError):
             await task
         assert await running.runner.exit_status() == 1
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
-
-
-async def children(running):
-    pid = running.runner.process.pid
-    with open(f"/proc/{pid}/task/{pid}/children") as file:  # noqa: ASYNC230 - a file of the kernel's
-        return [int(word) for word in file.read().split()]
 
 
 async def test_the_runner_wipes_what_an_earlier_one_left():

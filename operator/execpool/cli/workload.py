@@ -6,7 +6,6 @@ for each query whether it waits, runs or is done, on which executor, and how lon
 
 import asyncio
 import json
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import nullcontext
@@ -38,7 +37,7 @@ class Output(StrEnum):
 
 
 def workload(  # noqa: PLR0917 - typer passes them by name
-    folder: Annotated[
+    directory: Annotated[
         Path, typer.Argument(metavar="DIR", exists=True, file_okay=False, help="One sub-folder per user.")
     ],
     url: Annotated[str, typer.Option(envvar="EXECPOOL_URL", help="Address of the gateway.")],
@@ -54,9 +53,9 @@ def workload(  # noqa: PLR0917 - typer passes them by name
     record: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Write the final table as a picture.")] = None,
 ) -> None:
     """Run a folder of programs through a pool, all at once, and watch them."""
-    queries = read_queries(folder)
+    queries = read_queries(directory)
     if not queries:
-        raise typer.BadParameter(f"{folder} has no USER/PROGRAM.py", param_hint="DIR")
+        raise typer.BadParameter(f"{directory} has no USER/PROGRAM.py", param_hint="DIR")
     options = {"pool": pool, "timeoutSeconds": timeout, "maxWaitSeconds": max_wait}
     # With JSON on standard output, progress goes to standard error.
     console = _console(stderr=output is Output.JSON)
@@ -68,7 +67,7 @@ def workload(  # noqa: PLR0917 - typer passes them by name
     if record is not None:
         view.record(state, record)
     if state.failed:
-        sys.exit(1)
+        raise typer.Exit(1)
 
 
 def _console(*, stderr: bool) -> Console:

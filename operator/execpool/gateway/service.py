@@ -95,6 +95,10 @@ class Service:
         """Port of health and metrics."""
         return self._health.port
 
+    def active(self) -> int:
+        """Return how many executions are under way."""
+        return self._gateway.active()
+
     async def run(self, stop: asyncio.Event) -> bool:
         """Serve until told to stop; False when a part that never should has ended."""
         self.start()

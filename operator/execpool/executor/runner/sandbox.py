@@ -24,7 +24,7 @@ _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _X32_BIT = 0x40000000
 
-_PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 4, 22, 36, 38
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 36, 38
 _MODE_FILTER = 2
 
 
@@ -181,6 +181,11 @@ class Sandbox:
 def adopt_orphans() -> None:
     """Become the parent of every orphan below this process, so that none escapes the walk that ends them."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_with_parent(number: int) -> None:
+    """Get this signal when the process that forked this one ends."""
+    _prctl(_PR_SET_PDEATHSIG, number)
 
 
 def set_dumpable(dumpable: bool) -> None:

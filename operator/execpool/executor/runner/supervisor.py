@@ -1,7 +1,7 @@
 """One process per run, between the zygote and the code: starts it, watches the clock, ends everything, says how it went.
 
     forked by the zygote -> own session, adopts orphans -> forks the child (child.py)
-    waits for: the child's end | the wall-clock limit | SIGTERM (the server said stop)
+    waits for: the child's end | the wall-clock limit | SIGTERM (the server said stop, or the zygote has ended)
     then ends every process below it, whether the child ended by itself or not: a run leaves no daemon behind
     then writes Ended on the status pipe, which nothing below it holds, and removes the run's directory
 
@@ -63,6 +63,7 @@ def _supervise(start: frames.Start, pipes: child.Pipes, tools: child.Tools, work
     began = time.monotonic()
     os.setsid()
     sandbox.adopt_orphans()
+    sandbox.end_with_parent(signal.SIGTERM)
     directory = work_dir / f"{RUN_PREFIX}{secrets.token_hex(12)}"
     try:
         directory.mkdir(mode=0o700)
