@@ -12,9 +12,9 @@ RUN python3 -m venv /opt/build && /opt/build/bin/pip install --quiet "hatchling>
 # The package as a wheel, without its dependencies: the locks bring those, with hashes.
 FROM tools AS wheel
 WORKDIR /src
-COPY pyproject.toml README.md* ./
+COPY pyproject.toml ./
 COPY operator operator
-RUN test -e README.md || touch README.md; \
+RUN touch README.md && \
     /opt/build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels .
 
 FROM tools AS executor-venv

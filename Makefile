@@ -9,7 +9,7 @@ REGISTRY ?=
 TAG ?= dev
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test unit component e2e lint format generate lock bench images clean
+.PHONY: help up down test programs unit component e2e lint format generate lock bench images clean
 
 help:  ## show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,8 +28,14 @@ up: $(VENV)/.ready  ## cluster, images, execpool, a pool and a key; then the wor
 down: $(VENV)/.ready  ## remove everything that `make up` made
 	@$(BIN)/execpool down --context "$(CONTEXT)"
 
-test: $(VENV)/.ready lint  ## all tests, on a real cluster too
+test: $(VENV)/.ready lint programs  ## all tests, on a real cluster too
 	$(BIN)/python -m pytest
+
+# Before pytest, which would hide the progress of builds that take minutes the first time.
+programs: $(VENV)/.ready  ## what a real cluster needs: Kubernetes' programs and our images, unless cached
+	@$(PYTHON) tests/cluster build >/dev/null
+	@$(PYTHON) tests/cluster build-image --target controlplane --tag execpool-controlplane . >/dev/null
+	@$(PYTHON) tests/cluster build-image --target executor --tag execpool-executor . >/dev/null
 
 unit: $(VENV)/.ready  ## decisions only: no sockets, no cluster, seconds
 	$(BIN)/python -m pytest tests/unit tests/generated

@@ -83,6 +83,8 @@ class GatewaySettings(ProcessSettings):
     """Longest wait for running executions after SIGTERM."""
     settle_seconds: float = 2.0
     """How long requests are still accepted after SIGTERM, while endpoints forget this gateway."""
+    overtime_seconds: float = 5.0
+    """How long after its time limit an executor may take to say how a run ended, before it is given up."""
     max_body_bytes: int = Field(default=2 << 20, ge=1024)
     """Largest request body."""
 

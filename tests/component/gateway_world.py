@@ -9,6 +9,7 @@ as in a cluster.
 
 import asyncio
 import hashlib
+import io
 import json
 import os
 import random
@@ -191,7 +192,7 @@ class GatewayWorld:
         return f"http://127.0.0.1:{self.service.port}/v1/executions"
 
     async def post(self, body: object, *, secret: str | None = SECRET, headers: dict[str, str] | None = None) -> Reply:
-        data = body if isinstance(body, bytes) else json.dumps(body)
+        data = io.BytesIO(body if isinstance(body, bytes) else json.dumps(body).encode())
         bearer = {"Authorization": f"Bearer {secret}"} if secret is not None else {}
         async with self.http.post(self.url, data=data, headers=bearer | (headers or {})) as response:
             return Reply(response.status, response.headers, await response.json(content_type=None))
@@ -229,6 +230,10 @@ class GatewayWorld:
         samples = [line for line in text.splitlines() if line.startswith(name + "{") and all(w in line for w in wanted)]
         return sum(float(line.rsplit(" ", 1)[1]) for line in samples)
 
+    def waiting(self) -> int:
+        """How many executions wait."""
+        return sum(pool.admission.waiting() for pool in self.service._pools.all())
+
     def demand(self) -> dict[str, Any]:
         """What the Lease says."""
         (lease,) = self.kube.peek(LEASES)
@@ -245,7 +250,7 @@ class GatewayWorld:
     async def until(self, condition: Any, seconds: float = 5.0) -> None:
         """Wait until a condition holds."""
         async with asyncio.timeout(seconds):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - any state of any part
                 await asyncio.sleep(0.005)
 
 

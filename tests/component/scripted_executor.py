@@ -82,7 +82,7 @@ class ScriptedExecutor:
     executions: list[str] = field(default_factory=list)
     running: int = 0
     most_running: int = 0
-    disconnects: int = 0
+    connections: list[asyncio.StreamWriter] = field(default_factory=list)
     held: "asyncio.Event | None" = None
     """When set to an event, every run waits for it before it ends well."""
 
@@ -148,10 +148,11 @@ class ScriptedExecutor:
 @asynccontextmanager
 async def scripted(*executors: ScriptedExecutor) -> AsyncIterator[None]:
     """Serve these executors at their addresses."""
-    servers = []
-    for one in executors:
-        for port in (protocol.DATA_PORT, protocol.CONTROL_PORT):
-            servers.append(await asyncio.start_server(_serving(one), one.identity.address, port))
+    servers = [
+        await asyncio.start_server(_serving(one), one.identity.address, port)
+        for one in executors
+        for port in (protocol.DATA_PORT, protocol.CONTROL_PORT)
+    ]
     try:
         yield
     finally:
@@ -161,6 +162,7 @@ async def scripted(*executors: ScriptedExecutor) -> AsyncIterator[None]:
 
 def _serving(executor: ScriptedExecutor) -> Any:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        executor.connections.append(writer)
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
@@ -174,8 +176,8 @@ def _serving(executor: ScriptedExecutor) -> Any:
                     status, reply = await executor.control(path, body)
                     writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s" % (status, len(reply), reply))
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            executor.disconnects += 1
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass
         finally:
             writer.close()
 

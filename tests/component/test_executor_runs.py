@@ -68,6 +68,8 @@ ENDS = [
     pytest.param("import sys; sys.stdout = None", "Succeeded", "", None, id="no stdout"),
     pytest.param("import os; os.closerange(0, 99)", "Succeeded", "", None, id="everything closed"),
     pytest.param("import os; os.kill(os.getppid(), 9); import time; time.sleep(9)", "Unknown", "RunnerLost", None, id="supervisor killed"),
+    pytest.param("import os; os.kill(os.getppid(), 15); import time; time.sleep(9)", "Killed", "Signalled", None, id="supervisor told to stop"),
+    pytest.param("import os; ppid = open(f'/proc/{os.getppid()}/stat').read().rpartition(')')[2].split()[1]; os.kill(int(ppid), 15)", "Succeeded", "", None, id="zygote told to stop"),
 ]  # fmt: skip
 
 
@@ -133,9 +135,9 @@ async def test_a_fork_bomb_ends_with_its_run(shared):
     began = time.monotonic()
     events = await shared.execute(BOMB, timeout_seconds=2)
     assert end(events)["status"] == "TimedOut"
-    assert time.monotonic() - began < 6
-    assert await shared.readiness() == 200
+    assert time.monotonic() - began < 3.2
     await no_process_is_left(shared)
+    assert await shared.readiness() == 200
 
 
 async def test_a_daemon_does_not_outlive_its_run(shared):
@@ -225,6 +227,14 @@ async def test_a_run_sees_a_clean_environment_and_its_own_directory():
         assert lines[3].count("'") == 10  # 0, 1, 2, the report, and the directory being listed
 
 
+async def test_what_a_run_leaves_outside_its_directory_is_gone_when_no_run_is_in_progress(shared):
+    left = [shared.work_dir / "left", shared.directory / "shm" / "left"]
+    await shared.execute(f"for name in {[str(path) for path in left]}: open(name, 'w').write('x')")
+    async with asyncio.timeout(3):
+        while any(path.exists() for path in left):
+            await asyncio.sleep(0.01)
+
+
 async def test_runs_differ_in_their_random_numbers(shared):
     pytest.importorskip("numpy")
     code = "import random, numpy, uuid\nprint(random.random(), numpy.random.random(), uuid.uuid4())"
@@ -264,6 +274,31 @@ async def test_multiprocessing_threads_and_pandas_work(shared):
     assert texts(events, "stdout") == "[2, 4]\n[6]\n"
     (result,) = of_type(events, "result")
     assert "<table" in result["html"]
+
+
+FIGURES = """
+import atexit, sys, types
+class Figure:
+    def savefig(self, file, **options): file.write(b"picture")
+figures = {1: Figure()}
+sys.modules["matplotlib.pyplot"] = types.SimpleNamespace(
+    get_fignums=lambda: list(figures), figure=figures.get, close=lambda figure: None)
+atexit.register(figures.clear)
+print("drawn")
+"""
+
+
+async def test_figures_left_open_become_results_before_matplotlib_closes_them(shared):
+    (result,) = of_type(await shared.execute(FIGURES), "result")
+    assert (result["png"], result["is_main_result"]) == ("cGljdHVyZQ==", False)
+
+
+async def test_a_real_figure_becomes_a_picture(shared):
+    pytest.importorskip("matplotlib")
+    events = await shared.execute("import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()")
+    (result,) = of_type(events, "result")
+    assert result["png"].startswith("iVBORw0KGgo")
+    assert texts(events, "stderr") == ""
 
 
 async def test_a_client_that_goes_away_cancels_its_run(shared):

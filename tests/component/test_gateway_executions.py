@@ -34,6 +34,12 @@ async def state(world: GatewayWorld, identity: Identity) -> protocol.ClaimState:
     return claim
 
 
+async def until_running(world: GatewayWorld, identity: Identity, wanted: int) -> None:
+    async with asyncio.timeout(5):
+        while (await state(world, identity)).running != wanted:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.01)
+
+
 async def test_one_and_one_is_two(executors: list[RealExecutor]) -> None:
     async with gateway_world(executors[0].identity) as world:
         answer = await world.run("1+1")
@@ -139,12 +145,9 @@ async def test_a_caller_that_goes_away_ends_its_run(executors: list[RealExecutor
         async with aiohttp.ClientSession() as other:
             headers = {"Authorization": f"Bearer {SECRET}"}
             posting = asyncio.create_task(other.post(world.url, json={"code": "while True: pass"}, headers=headers))
-            while (await state(world, identity)).running == 0:
-                await asyncio.sleep(0.01)
+            await until_running(world, identity, 1)
             posting.cancel()
-        async with asyncio.timeout(3):
-            while (await state(world, identity)).running:
-                await asyncio.sleep(0.01)
+        await until_running(world, identity, 0)
         await world.until(lambda: world.service.active() == 0)
         assert await world.metric("execpool_executions_total", outcome="Cancelled") >= 1
 
@@ -154,8 +157,7 @@ async def test_an_executor_killed_in_a_run_leaves_its_outcome_unknown() -> None:
         async with gateway_world(doomed.identity) as world:
             running = asyncio.create_task(world.run("import time\nprint('hi', flush=True)\ntime.sleep(30)"))
             await asyncio.sleep(0.1)
-            while (await state(world, doomed.identity)).running == 0:
-                await asyncio.sleep(0.01)
+            await until_running(world, doomed.identity, 1)
             await asyncio.sleep(0.2)
             doomed.kill()
             answer = await running

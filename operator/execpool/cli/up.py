@@ -70,10 +70,9 @@ def _install(door: Door) -> str:
     with _step("images"):
         images = door.images()
     with _step("execpool (manifests/base)"):
-        _apply_base(door, images)
+        apply_base(door, images)
     with _step("operator and gateway ready"):
-        for part in ("execpool-operator", "execpool-gateway"):
-            door.kubectl("--namespace", GATEWAY[0], "rollout", "status", f"deployment/{part}", f"--timeout={WAIT_SECONDS}s")
+        await_rollout(door)
     with _step(f"pool {NAMESPACE}/{POOL} ready (manifests/samples/pool.yaml)"):
         door.kubectl("apply", "--filename", "manifests/samples/pool.yaml")
         key = _ensure_key(door)
@@ -84,7 +83,13 @@ def _install(door: Door) -> str:
     return key
 
 
-def _apply_base(door: Door, images: dict[str, str]) -> None:
+def await_rollout(door: Door) -> None:
+    """Wait until operator and gateway are ready."""
+    for part in ("execpool-operator", "execpool-gateway"):
+        door.kubectl("--namespace", GATEWAY[0], "rollout", "status", f"deployment/{part}", f"--timeout={WAIT_SECONDS}s")
+
+
+def apply_base(door: Door, images: dict[str, str]) -> None:
     """Apply the base with the images of this tree, and the root key unless there is one."""
     base = door.kubectl("kustomize", "manifests/base")
     for target, name in IMAGES.items():

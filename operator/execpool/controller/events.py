@@ -33,7 +33,7 @@ _GOOD_WHEN = {
     ConditionType.STALLED: "False",
     ConditionType.ISOLATION_VERIFIED: "True",
 }
-_QUIET = frozenset({"Filling", "Initializing", "AwaitingExecutors", "NotVerifiedYet", "Deleting", "MaxReached"})
+_QUIET = frozenset({"Filling", "Deleting", "MaxReached"})
 """Reasons of an ordinary way through, told as Normal."""
 
 
@@ -58,7 +58,7 @@ def transitions(before: ExecutionPoolStatus, after: ExecutionPoolStatus) -> list
         was, now = condition(before, type_), condition(after, type_)
         if now is None or (was is not None and (was.status, was.reason) == (now.status, now.reason)):
             continue
-        if was is not None and {was.reason, now.reason} <= _EBB_AND_FLOW:
+        if now.status == "Unknown" or (was is not None and {was.reason, now.reason} <= _EBB_AND_FLOW):
             continue
         normal = now.status == good or now.reason in _QUIET
         notes.append(Note("Normal" if normal else "Warning", now.reason, now.message, type_))

@@ -71,7 +71,7 @@ class RunnerSettings:
     work_dir: Path = Path("/tmp")  # noqa: S108 - a tmpfs of this container, never the host's
     """Every run gets a directory of its own in here."""
     sweep_dirs: tuple[Path, ...] = ()
-    """Emptied when the runner starts. The image names /tmp and /dev/shm, which are this container's own; outside an
+    """Emptied when the runner starts and whenever no run is in progress. The image names /tmp and /dev/shm, which are this container's own; outside an
     image nobody's /tmp is touched."""
     font_cache: Path | None = None
     """A matplotlib configuration directory to copy from, so that no run builds the list of fonts again."""

@@ -35,6 +35,7 @@ UNKNOWN = "?"
 REST_SECONDS = 0.5
 """First pause before an executor that did not answer is offered again; doubled each time."""
 LONGEST_REST_SECONDS = 60.0
+RECOVERIES_AT_ONCE = 32
 EXPECTED_SLOTS = 1
 """Slots assumed of a tier that the spec no longer names."""
 
@@ -89,7 +90,7 @@ class Claims:
 
     def held(self) -> int:
         """Return how many executors serve somebody."""
-        return sum(1 for entry in self._entries.values() if entry.holder is not None and entry.target.ready)
+        return sum(1 for entry in self._entries.values() if entry.holder is not None and _is_there(entry))
 
     def slots_held(self) -> int:
         """Return the slots of all executors that are held with a grant."""
@@ -97,7 +98,7 @@ class Claims:
 
     def ready(self) -> int:
         """Return how many executors are ready, warm or held."""
-        return sum(1 for entry in self._entries.values() if entry.target.ready)
+        return sum(1 for entry in self._entries.values() if _is_there(entry))
 
     def capacity(self, principals: Iterable[str]) -> Capacity:
         """Return what there is for these principals now."""
@@ -177,7 +178,13 @@ class Claims:
 
     async def recover(self) -> None:
         """Ask every ready executor whom it serves: what a gateway does once, when it starts."""
-        await asyncio.gather(*(self._learn(entry) for entry in list(self._entries.values()) if entry.target.ready))
+        at_once = asyncio.Semaphore(RECOVERIES_AT_ONCE)
+
+        async def ask(entry: Entry) -> None:
+            async with at_once:
+                await self._learn(entry)
+
+        await asyncio.gather(*(ask(entry) for entry in self._entries.values() if entry.target.ready))
 
     async def close(self) -> None:
         """End claims under way; for a pool that is gone."""
@@ -294,3 +301,7 @@ class Claims:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _is_there(entry: Entry) -> bool:
+    return entry.target.ready and entry.out_until < math.inf

@@ -66,8 +66,11 @@ class DemandPublisher:
         """Delete the Lease: this gateway wants nothing any more."""
         if not self._uid:
             return
+        uid, self._uid = self._uid, ""
         try:
-            await self._kube.delete(LEASES, self._namespace, self._name, uid=self._uid)
+            await self._kube.delete(LEASES, self._namespace, self._name, uid=uid)
+        except NotFoundError:
+            return
         except KubeError as error:
             log.warning("demand not withdrawn", extra={"lease": self._name, "error": str(error)})
 

@@ -46,8 +46,6 @@ from execpool.gateway.requests import Order
 from execpool.protocol import End, ExecuteRequest
 from execpool.telemetry.metrics import RUNNING
 
-OVERTIME_SECONDS = 5.0
-"""How long after its time limit an executor may take to say how a run ended."""
 LAST_BYTES_SECONDS = 0.25
 """How long the stream may stay open after its end was told; longer, and its connection is not used again."""
 MAX_FALSE_STARTS = 8
@@ -71,12 +69,20 @@ class _Course:
 
 
 class Gateway:
-    """Executes. One instance per process; `http.py` is its only caller."""
+    """Executes. One instance per process; `http.py` is its only caller.
 
-    def __init__(self, keys: Keys, pools: Pools, client: ExecutorClient) -> None:
+    Args:
+        keys: who may call.
+        pools: what there is.
+        client: speaks to executors.
+        overtime: seconds after its time limit that an executor may take to say how a run ended.
+    """
+
+    def __init__(self, keys: Keys, pools: Pools, client: ExecutorClient, *, overtime: float) -> None:
         self._keys = keys
         self._pools = pools
         self._client = client
+        self._overtime = overtime
         self._active: set[asyncio.Task[Any]] = set()
         self._stopped: set[asyncio.Task[Any]] = set()
         self._idle = asyncio.Event()
@@ -186,7 +192,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         try:
             async with (
-                asyncio.timeout(order.timeout_seconds + OVERTIME_SECONDS) as limit,
+                asyncio.timeout(order.timeout_seconds + self._overtime) as limit,
                 aclosing(self._client.execute(seat.target, seat.grant, run_id, body)) as lines,
             ):
                 await anext(lines)  # the executor has taken it
@@ -200,10 +206,14 @@ class Gateway:
                         limit.reschedule(loop.time() + LAST_BYTES_SECONDS)
         except (TimeoutError, LostError, BrokenReplyError) as error:
             if transcript.end is None:
-                raise _overdue(course, seat) if isinstance(error, TimeoutError) else error from None
+                raise self._overdue(course, seat) if isinstance(error, TimeoutError) else error from None
         if transcript.end is None:
             raise LostError(f"{seat.target.name} ended its answer without saying how the run ended")
         return transcript.end
+
+    def _overdue(self, course: _Course, seat: Seat) -> UnresponsiveError:
+        late = course.order.timeout_seconds + self._overtime
+        return UnresponsiveError(f"{seat.target.name} did not end the run within {late:g} s")
 
     # Drain
 
@@ -268,11 +278,6 @@ def _learn_from(pool: ServedPool, seat: Seat, error: ExecutorError) -> None:
         pool.claims.rest(seat.entry)
     else:
         pool.claims.give_up(seat.entry)
-
-
-def _overdue(course: _Course, seat: Seat) -> UnresponsiveError:
-    late = course.order.timeout_seconds + OVERTIME_SECONDS
-    return UnresponsiveError(f"{seat.target.name} did not end the run within {late:g} s")
 
 
 def _unknown(course: _Course, seat: Seat, error: Exception) -> Answer:

@@ -59,6 +59,8 @@ TITLES = {
     Refusal.DRAINING: "The pool or this gateway is ending",
     Refusal.DEADLINE_PASSED: "The deadline passed before an executor was free",
 }
+BODY_SECONDS = 30.0
+"""Longest time that a caller may take to send its request."""
 SEND_SECONDS = 30.0
 """Longest time that a caller may take to accept one part of an answer."""
 _JSON = (b"content-type", b"application/json")
@@ -89,7 +91,7 @@ class Executions:
         try:
             headers = dict(scope["headers"])
             caller = self._gateway.authenticate(headers.get(b"authorization", b"").decode("latin-1"))
-            order = read_order(await self._body(headers, receive))
+            order = read_order(await self._body_in_time(headers, receive))
             serve = self._stream if MEDIA_TYPE.encode() in headers.get(b"accept", b"") else self._whole
             await _unless_gone(receive, serve(execution, caller, order, reply))
         except GatewayError as error:
@@ -121,6 +123,14 @@ class Executions:
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
+
+    async def _body_in_time(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                return await self._body(headers, receive)
+        except TimeoutError:
+            sentence = f"the body did not arrive within {BODY_SECONDS:g} s"
+            raise GatewayError(Refusal.INVALID_REQUEST, sentence) from None
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         declared = headers.get(b"content-length", b"0")

@@ -27,6 +27,9 @@ from execpool.telemetry.metrics import CLAIMED, WAITING
 
 log = logging.getLogger(__name__)
 
+Home = tuple[str, str]
+"""Namespace, and UID of the pool that a pod says it belongs to."""
+
 
 class ServedPool:
     """One pool as last observed.
@@ -104,7 +107,8 @@ class Pools:
         self._on_change = on_change
         self._by_name: dict[str, dict[str, ServedPool]] = {}
         self._by_uid: dict[str, ServedPool] = {}
-        self._targets: dict[str, dict[str, Target]] = {}
+        self._targets: dict[Home, dict[str, Target]] = {}
+        self._homes: dict[str, Home] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def on_pool(self, event: EventType, wire: Object) -> None:
@@ -119,20 +123,29 @@ class Pools:
 
     def on_pod(self, event: EventType, wire: Object) -> None:
         """Take in an executor pod as the watch shows it."""
-        home = f"{wire['metadata']['namespace']}/{pool_uid_of(wire)}"
+        uid, home = wire["metadata"]["uid"], (wire["metadata"]["namespace"], pool_uid_of(wire))
         target = None if event is EventType.DELETED else target_of(wire)
-        pool = self._by_uid.get(pool_uid_of(wire))
-        claims = pool.claims if pool is not None and pool.key[0] == wire["metadata"]["namespace"] else None
-        uid = wire["metadata"]["uid"]
+        known = self._homes.get(uid)
+        if known is not None and (target is None or known != home):
+            self._forget(uid, known)
         if target is not None:
+            self._homes[uid] = home
             self._targets.setdefault(home, {})[uid] = target
-            if claims is not None:
+            if (claims := self._claims_at(home)) is not None:
                 claims.observe(target)
-        elif self._targets.get(home, {}).pop(uid, None) is not None:
-            if not self._targets[home]:
-                del self._targets[home]
-            if claims is not None:
-                claims.forget(uid)
+
+    def _forget(self, uid: str, home: Home) -> None:
+        del self._homes[uid]
+        del self._targets[home][uid]
+        if not self._targets[home]:
+            del self._targets[home]
+        if (claims := self._claims_at(home)) is not None:
+            claims.forget(uid)
+
+    def _claims_at(self, home: Home) -> Claims | None:
+        namespace, pool_uid = home
+        pool = self._by_uid.get(pool_uid)
+        return pool.claims if pool is not None and pool.key[0] == namespace else None
 
     def all(self) -> list[ServedPool]:
         """Return every pool."""
@@ -180,7 +193,7 @@ class Pools:
         self._by_name.setdefault(key[0], {})[key[1]] = pool
         WAITING.labels(*key).set_function(pool.admission.waiting)
         CLAIMED.labels(*key).set_function(pool.claims.held)
-        for target in self._targets.get(f"{key[0]}/{pool.uid}", {}).values():
+        for target in self._targets.get((key[0], pool.uid), {}).values():
             pool.claims.observe(target)
         pool.claims.on_change = lambda: self._changed(pool)
         pool.admission.on_change = self._on_change

@@ -43,7 +43,7 @@ KEEP_ALIVE_SECONDS = 75
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that leaves signals to `main.py`: there are two of them, and the drain is ours."""
+    """A uvicorn server without its signal handlers and its ten wake-ups a second: `Service` says when it ends."""
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -52,10 +52,19 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self._closing = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.listening.set()
+
+    async def main_loop(self) -> None:
+        await self._closing.wait()
+
+    def close(self) -> None:
+        """Take no more connections, finish the answers in progress, end."""
+        self.should_exit = True
+        self._closing.set()
 
     @property
     def port(self) -> int:
@@ -75,7 +84,7 @@ class Service:
         self._client = ExecutorClient()
         self._pools = Pools(key_ring, self._client, self._on_change)
         self._keys = Keys(now=time.time)
-        self._gateway = Gateway(self._keys, self._pools, self._client)
+        self._gateway = Gateway(self._keys, self._pools, self._client, overtime=settings.overtime_seconds)
         self._demand = DemandPublisher(kube, settings, self._told)
         self._reflectors = _reflectors(kube, settings, self._keys, self._pools)
         self.ready = asyncio.Event()
@@ -94,6 +103,10 @@ class Service:
     def health_port(self) -> int:
         """Port of health and metrics."""
         return self._health.port
+
+    def is_listening(self) -> bool:
+        """True once both ports take connections."""
+        return self._api.listening.is_set() and self._health.listening.is_set()
 
     def active(self) -> int:
         """Return how many executions are under way."""
@@ -123,7 +136,7 @@ class Service:
         """Drain, then end everything."""
         await self._drain()
         for server in (self._api, self._health):
-            server.should_exit = True
+            server.close()
         await asyncio.gather(self._tasks["api"], self._tasks["health"], return_exceptions=True)
         for task in self._tasks.values():
             task.cancel()
@@ -192,6 +205,7 @@ def _server(app: ASGIApp, host: str, port: int) -> _Server:
             log_config=None,
             access_log=False,
             server_header=False,
+            date_header=False,  # it is made in the loop that `_Server` does without
             proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=5,

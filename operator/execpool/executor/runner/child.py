@@ -23,7 +23,6 @@ BROKEN = 70
 """Exit status when this process could not be made safe; no code ran."""
 
 _REPORT = 3
-_MAX_REQUEST_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Pipes:
 
 def run(tools: Tools, pipes: Pipes, directory: Path, timeout_seconds: float) -> NoReturn:
     """Become the program of a run."""
-    request = json.loads(os.pread(pipes.request, _MAX_REQUEST_BYTES, 0))
+    request = json.loads(os.pread(pipes.request, os.fstat(pipes.request).st_size, 0))
     _own_logging()
     _own_descriptors(pipes)
     _own_signals()

@@ -8,7 +8,7 @@
   than 0 is a failure, `SystemExit` by name. (A kernel calls every SystemExit an error; a program that says it ended
   well is believed here.)
 - Standard input is empty, and `input()` raises with a sentence that says why.
-- Threads that are not daemons are waited for and `atexit` functions run, before open figures are sent.
+- At the end, threads that are not daemons are waited for, open figures are sent, and `atexit` functions run.
 
 User code may raise anything anywhere, also in a repr. `Captured` takes such an exception as a value.
 Knows nothing of processes: it works on a module and a function that takes events, so tests run it in-process.
@@ -73,8 +73,8 @@ def run(code: str, emit: Emit, *, network: bool = True) -> bool:
     well = evaluate(code, emit, network=network)
     with Captured() as captured:
         threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - what Py_Finalize does first
-        atexit._run_exitfuncs()  # noqa: SLF001 - and second; we leave through os._exit
-        figures.emit_open(emit)
+        figures.emit_open(emit)  # before matplotlib's own exit function closes them
+        atexit._run_exitfuncs()  # noqa: SLF001 - what Py_Finalize does second; we leave through os._exit
     return _account_for(captured.error, emit, network=network) and well
 
 

@@ -46,6 +46,11 @@ class RunPipes:
         for descriptor in self.for_runner():
             self._close(descriptor)
 
+    def close_program_ends(self) -> None:
+        """Close what the program writes to: nobody listens to it any more."""
+        for descriptor in (self.stdout, self.stderr, self.report):
+            self._close(descriptor)
+
     def watch(self, descriptor: int, callback: Callable[[], None]) -> None:
         """Call back when a read end, which is open, has something or its last writer is gone."""
         if descriptor in self._open:

@@ -1,13 +1,14 @@
 """One run, from the hand-over to its end: reads its pipes, writes its NDJSON, knows why it was to be stopped.
 
-    handed over ──Started──► running ──Ended, or status pipe closed──► over
-         │                      │
-         └──Refused──► refused  └── stop(why): once; the first reason counts
+    handed over ──Started──► running ──Ended, or status pipe closed──────────────► over
+         │                      │                                                   ▲
+         └──Refused──► refused  └─ stop(why), once ──0.8 s──► answered, still ending ─┘
 
 Output is collected for 6 ms before it becomes an event: a program that prints line by line would otherwise make 26,000
 of them from a MiB. What was written before a result is sent before it: on a report, the output pipes are drained first.
-The end drains everything, so nothing that was written is lost, and is never waited for longer than `_STOP_SECONDS` after
-a stop: a runner that does not answer is given up as a whole.
+The end drains everything, so nothing that was written is lost. A client is never kept waiting for a run that resists its
+end (a fork bomb takes seconds): it gets its answer, while the run keeps its slot until the runner says that nothing of it
+is left. A runner that does not say so within `_STOP_SECONDS` is given up as a whole.
 """
 
 import asyncio
@@ -24,7 +25,9 @@ from execpool.protocol import KEEPALIVE_SECONDS, End, EventType, ExecuteRequest,
 COALESCE_SECONDS = 0.006
 _BACKSTOP_SECONDS = 0.15
 """After the limit, how long the supervisor may take to notice by itself."""
-_STOP_SECONDS = 3.0
+_ANSWER_SECONDS = 0.8
+"""After a stop, how long the client waits; with the backstop, an answer comes within a second of the limit."""
+_STOP_SECONDS = 4.0
 _START_SECONDS = 10.0
 
 _KEEPALIVE = output.line({"type": EventType.KEEPALIVE})
@@ -64,6 +67,9 @@ class Run:
         self.execution_id = execution_id
         self.number = number
         self.end: End | None = None
+        """The answer, once it is given."""
+        self.over = False
+        """True once nothing of it is left in the runner."""
         self.pipes = RunPipes(request.code, request.env_vars or {})
         self._limit_seconds = request.timeout_seconds
         self._keeper = keeper
@@ -110,6 +116,7 @@ class Run:
             return
         self._wish = wish
         self._keeper.stop_run(self)
+        self._later(_ANSWER_SECONDS, lambda: self._answer(None))
         self._later(_STOP_SECONDS, lambda: self._keeper.run_stuck("StopNotObeyed"))
 
     def lost(self) -> None:
@@ -189,7 +196,7 @@ class Run:
         self._status = bytearray(rest)
         for line in complete:
             self._learn(line)
-        if self.end is None and (last or len(rest) > frames.MAX_FRAME_BYTES):
+        if not self.over and (last or len(rest) > frames.MAX_FRAME_BYTES):
             self._finish(None)
 
     def _learn(self, line: bytes | bytearray) -> None:
@@ -213,6 +220,18 @@ class Run:
             self._settled.set_result(None)
 
     def _finish(self, ended: frames.Ended | None) -> None:
+        if self.over:
+            return
+        self._answer(ended)
+        self.over = True
+        for timer in filter(None, [*self._timers, self._output_timer]):
+            timer.cancel()
+        self.pipes.close()
+        self._settle()
+        self._keeper.run_over(self)
+
+    def _answer(self, ended: frames.Ended | None) -> None:
+        """Send what is left, and the end line; once."""
         if self.end is not None:
             return
         self._report(self.pipes.read_available(self.pipes.report)[0])
@@ -225,11 +244,7 @@ class Run:
             self._push(output.line({"type": EventType.ERROR, "name": name, "value": value, "traceback": ""}))
         self.end = self._ending(verdict, ended)
         self._push(output.line({"type": EventType.END_OF_EXECUTION, **asdict(self.end)}))
-        for timer in filter(None, [*self._timers, self._output_timer]):
-            timer.cancel()
-        self.pipes.close()
-        self._settle()
-        self._keeper.run_over(self)
+        self.pipes.close_program_ends()
 
     def _ending(self, verdict: outcome.Verdict, ended: frames.Ended | None) -> End:
         return End(

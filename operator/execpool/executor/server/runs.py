@@ -40,6 +40,8 @@ class Runs:
         """
         if not self.link.ready:
             raise errors.NotReady("RunnerNotReady", "the runner is starting")
+        if any(run.end is not None for run in self._running.values()):
+            raise errors.NotReady("RunnerNotReady", "the runner is ending a run that resists")
         number = self._ownership.begin(execution_id, now=time.monotonic())
         try:
             run = self._hand_over(execution_id, number, request)

@@ -1,0 +1,95 @@
+"""The pods provider on two benches: an API server in memory with a played node, and the real cluster."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import aiohttp
+
+from execpool import protocol
+from execpool.api import names
+from execpool.api.v1alpha1 import ExecutionPoolSpec, ExecutionPoolStatus
+from execpool.core.model import Executor, Phase, Pool
+from execpool.core.proof import KeyRing, RootKey
+from execpool.kube.client import KubeClient
+from execpool.kube.fake import FakeKube
+from execpool.kube.kinds import PODS
+from execpool.kube.resources import ExecutorProfile
+from execpool.providers.control import HttpControl
+from execpool.providers.fake import FakeExecutors, FakeKubelet
+from execpool.providers.pods import PodsProvider
+
+ROOT = Path(__file__).resolve().parents[2]
+KEYS = KeyRing((RootKey(secrets.token_bytes(32)),))
+
+
+class Bench(Protocol):
+    """Where a provider is tried."""
+
+    provider: PodsProvider
+    pool: Pool
+
+    async def pass_time(self) -> None:
+        """Let the node do its work for a moment."""
+
+    async def claim(self, executor: Executor, principal: str) -> None:
+        """Claim an executor as a gateway does."""
+
+
+def make_pool(namespace: str) -> Pool:
+    pods = {"max": 4, "idleSeconds": 600, "resources": {"limits": {"cpu": "1", "memory": "512Mi"}}}
+    spec = ExecutionPoolSpec.model_validate({"tiers": [{"name": "local", "pods": pods}]})
+    return Pool(namespace, "contract", secrets.token_hex(8), 1, "1", spec, ExecutionPoolStatus())
+
+
+class MemoryBench:
+    def __init__(self) -> None:
+        self.kube, self.executors = FakeKube(), FakeExecutors()
+        self.kubelet = FakeKubelet(self.kube, self.executors)
+        profile = ExecutorProfile("execpool-executor:test")
+        self.provider = PodsProvider(self.kube, self.executors, KEYS, profile, "execpool-system")
+        self.pool = make_pool("contract")
+
+    async def pass_time(self) -> None:
+        self.kubelet.step()
+        await asyncio.sleep(0)
+
+    async def claim(self, executor: Executor, principal: str) -> None:
+        self.kubelet.executor_of(executor.name).claim(principal)
+
+
+class ClusterBench:
+    def __init__(self, kube: KubeClient, control: HttpControl, image: str, namespace: str) -> None:
+        self.kube = kube
+        self.provider = PodsProvider(kube, control, KEYS, ExecutorProfile(image), "execpool-system")
+        self.pool = make_pool(namespace)
+
+    async def pass_time(self) -> None:
+        await asyncio.sleep(0.1)
+
+    async def claim(self, executor: Executor, principal: str) -> None:
+        pod = await self.kube.get(PODS, self.pool.namespace, executor.name)
+        secret = KEYS.current.claim_secret(self.pool.uid, pod["metadata"]["labels"][names.LABEL_EXECUTOR_ID])
+        url = f"http://{pod['status']['podIP']}:{protocol.CONTROL_PORT}/claim"
+        async with aiohttp.ClientSession() as session, session.post(url, data=protocol.ClaimRequest(secret, principal).encode()) as answer:
+            assert answer.status == 200, await answer.text()
+
+
+@asynccontextmanager
+async def cluster_bench(cluster: Any, namespace: str) -> AsyncIterator[ClusterBench]:
+    image = cluster.build_image(ROOT, ROOT / "Dockerfile", "execpool-executor", target="executor")
+    async with await KubeClient.connect(kubeconfig=str(cluster.kubeconfig)) as kube, HttpControl() as control:
+        yield ClusterBench(kube, control, image, namespace)
+
+
+async def until(bench: Bench, phase: Phase, *, count: int = 1, seconds: float = 30.0) -> tuple[Executor, ...]:
+    """Return the executors once so many of them are in a phase."""
+    async with asyncio.timeout(seconds):
+        while True:
+            executors = await bench.provider.observe(bench.pool)
+            if sum(executor.phase is phase for executor in executors) >= count:
+                return executors
+            await bench.pass_time()

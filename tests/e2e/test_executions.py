@@ -1,0 +1,105 @@
+"""Code through the gateway: who may, who shares what with whom, what is said when something dies."""
+
+import time
+
+from tests.e2e.story import SYSTEM, Story, eventually, post
+
+WHO = "import os; open('/proc/self/comm').read().strip()"
+
+
+def test_an_executor_killed_in_mid_run_ends_as_unknown_with_a_reason(story: Story):
+    story.ready_pool()
+    running = story.start("import time; time.sleep(60)")
+    eventually(lambda: story.status().get("claimed") == 1, "the claim in the status", 10)
+    held = next(pod for pod in story.pods() if any(line.get("message") == "claimed" for line in story.executor_logs(pod["metadata"]["name"])))
+    story.kubectl("delete", "pod", held["metadata"]["name"], "--grace-period=0", "--force", "--wait=false")
+    answer = running.result(60)
+    assert answer.status in ("Unknown", "Killed")
+    assert answer.body["reason"]
+    assert answer.body["message"]
+
+
+def test_a_runner_that_dies_in_mid_run_ends_as_unknown_and_the_server_stays(story: Story):
+    story.ready_pool(replicas=1)
+    running = story.start("import time; time.sleep(60)")
+    eventually(lambda: story.status().get("claimed") == 1, "the claim in the status", 10)
+    claimed = [pod["metadata"]["name"] for pod in story.pods() if any(line.get("message") == "claimed" for line in story.executor_logs(pod["metadata"]["name"]))]
+    story.kubectl("exec", claimed[0], "--container", "runner", "--", "python3", "-c", "import os; os.kill(1, 15)")
+    answer = running.result(60)
+    assert (answer.status, bool(answer.body["reason"])) == ("Unknown", True)
+
+
+def test_two_principals_never_share_an_executor_by_the_executors_own_logs(story: Story):
+    story.make_key("tenant-b")
+    story.ready_pool(replicas=2, pods={"max": 6, "slots": 4})
+    runs = [
+        story.start("import time; time.sleep(0.3)", tenant=tenant, user=user)
+        for _ in range(4)
+        for tenant in ("tenant-a", "tenant-b")
+        for user in ("ada", "bob")
+    ]
+    answers = [run.result(60) for run in runs]
+    assert {answer.status for answer in answers} == {"Succeeded"}
+    for pod in story.pods():
+        logs = story.executor_logs(pod["metadata"]["name"])
+        principals = {line["principal"] for line in logs if line.get("message") in ("claimed", "run started")}
+        assert len(principals) <= 1, f"{pod['metadata']['name']} served {principals}"
+    assert len({answer.executor for answer in answers}) >= 4
+
+
+def test_ten_principals_on_three_executors_do_not_wait_for_idle_seconds(story: Story):
+    story.ready_pool(replicas=1, pods={"max": 3, "slots": 1, "idleSeconds": 600})
+    started = time.monotonic()
+    runs = [story.start("sum(range(1000))", user=f"user-{number}") for number in range(10)]
+    answers = [run.result(110) for run in runs]
+    took = time.monotonic() - started
+    assert {answer.status for answer in answers} == {"Succeeded"}, [answer.body for answer in answers]
+    assert took < 60, f"{took:.0f} s; idleSeconds is 600"
+    assert len({answer.executor for answer in answers}) == 10
+
+
+def test_a_gateway_restart_keeps_the_claims(story: Story):
+    story.ready_pool(replicas=1, pods={"max": 2})
+    first = story.run("1", user="ada")
+    kubectl = story.installed.cluster.kubectl
+    kubectl("--namespace", SYSTEM, "rollout", "restart", "deployment/execpool-gateway")
+    kubectl("--namespace", SYSTEM, "rollout", "status", "deployment/execpool-gateway", "--timeout=90s", timeout=100)
+    second = eventually(lambda: (answer := story.run("2", user="ada")).code == 200 and answer, "the gateway back", 30)
+    assert second.executor == first.executor
+
+
+def test_a_wrong_key_is_refused_and_a_key_sees_only_its_namespace(story: Story):
+    story.ready_pool()
+    assert post(story.installed.url, "ep_" + "0" * 64, {"code": "1", "pool": "pool"}).code == 401
+    answer = story.run("1", pool="another")
+    assert (answer.code, answer.body["reason"]) == (404, "PoolNotFound")
+    assert "pool" in answer.body["detail"]
+
+
+def test_a_limit_is_kept_and_named(story: Story):
+    story.ready_pool()
+    answer = story.run("while True: pass", timeoutSeconds=2)
+    assert (answer.status, answer.seconds < 4) == ("TimedOut", True)
+    answer = story.run("bytearray(10**10)")
+    assert (answer.status, answer.body["error"]["name"]) == ("Failed", "MemoryError")
+    answer = story.run("import socket; socket.create_connection(('198.18.0.2', 6443), 2)")
+    assert "Network is unreachable" in answer.body["error"]["value"]
+
+
+def test_operator_and_gateway_have_no_more_rights_than_their_shipped_roles(story: Story):
+    kubectl = story.installed.cluster.kubectl
+    for part, verb, resource in (
+        ("operator", "get", "secrets"),
+        ("operator", "update", "pods"),
+        ("operator", "create", "pods/exec"),
+        ("gateway", "get", "secrets"),
+        ("gateway", "delete", "pods"),
+        ("gateway", "create", "pods"),
+        ("gateway", "patch", "executionpools"),
+    ):
+        account = f"system:serviceaccount:{SYSTEM}:execpool-{part}"
+        try:
+            told = kubectl("auth", "can-i", verb, resource, "--as", account, "--namespace", story.namespace)
+        except Exception as refused:
+            told = str(refused)
+        assert "no" in told, f"{part} may {verb} {resource}"
