@@ -25,9 +25,7 @@ RUN cd /opt/execpool/lib/python3*/site-packages \
  && find . -type d \( -name tests -o -name test -o -name include -o -name __pycache__ -o -name sample_data \) \
       -not -path "./numpy/testing*" -prune -exec rm -rf {} + \
  && find . -type f \( -name "*.pyi" -o -name "*.pxd" -o -name "*.pyx" -o -name "*.c" -o -name "*.h" -o -name "*.a" \) -delete
-COPY --from=wheel /wheels /wheels
-RUN /opt/execpool/bin/pip install --quiet --no-deps --no-index /wheels/*.whl \
- && rm -rf /opt/execpool/lib/python3*/site-packages/pip /opt/execpool/lib/python3*/site-packages/pip-* \
+RUN rm -rf /opt/execpool/lib/python3*/site-packages/pip /opt/execpool/lib/python3*/site-packages/pip-* \
       /opt/execpool/bin/pip* \
  && /opt/execpool/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/execpool/lib
 # The list of fonts takes 150 ms to build; every run would do so.
@@ -42,8 +40,14 @@ RUN printf 'runner:x:1000:1000:user code:/home/user:/usr/sbin/nologin\nserver:x:
  && mkdir -p /home/user /run/execpool /var/lib/execpool \
  && chown 1000:1000 /home/user && chown 1001:1001 /run/execpool /var/lib/execpool
 COPY --from=executor-venv /opt/execpool /opt/execpool
+# Our own code as it is, and only the executor's: a change of operator or gateway makes no new executor.
+COPY operator/execpool/__init__.py operator/execpool/protocol.py /opt/execpool/app/execpool/
+COPY operator/execpool/executor /opt/execpool/app/execpool/executor
+RUN /opt/execpool/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/execpool/app \
+ && chmod -R a+rX /opt/execpool/app
 # Huge pages for malloc halve what a fork costs; bytecode is compiled already and the root is read-only.
 ENV PATH=/opt/execpool/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    PYTHONPATH=/opt/execpool/app \
     LANG=C.UTF-8 HOME=/home/user PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
     PYTHONMALLOC=malloc GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \
     MPLCONFIGDIR=/opt/execpool/share/matplotlib \
@@ -51,7 +55,7 @@ ENV PATH=/opt/execpool/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sb
 USER 1000:1000
 WORKDIR /home/user
 EXPOSE 49999 49901
-ENTRYPOINT ["execpool-executor"]
+ENTRYPOINT ["python", "-m", "execpool.executor.main"]
 CMD ["server"]
 
 FROM tools AS controlplane-venv

@@ -34,8 +34,7 @@ test: $(VENV)/.ready lint programs  ## all tests, on a real cluster too
 # Before pytest, which would hide the progress of builds that take minutes the first time.
 programs: $(VENV)/.ready  ## what a real cluster needs: Kubernetes' programs and our images, unless cached
 	@$(PYTHON) tests/cluster build >/dev/null
-	@$(PYTHON) tests/cluster build-image --target controlplane --tag execpool-controlplane . >/dev/null
-	@$(PYTHON) tests/cluster build-image --target executor --tag execpool-executor . >/dev/null
+	@$(BIN)/execpool images >/dev/null
 
 unit: $(VENV)/.ready  ## decisions only: no sockets, no cluster, seconds
 	$(BIN)/python -m pytest tests/unit tests/generated

@@ -73,6 +73,7 @@ def _add_build_image(parser: argparse.ArgumentParser) -> None:
         help="image name: localhost/NAME without a host, the digest of all inputs as tag without one",
     )
     parser.add_argument("--target", default="", help="stage of the Dockerfile; default: the last one")
+    parser.add_argument("--only", action="append", default=[], metavar="PATH", help="what the target copies of CONTEXT")
     parser.add_argument("--build-arg", action="append", default=[], metavar="K=V", help="BASE is set by default")
 
 
@@ -131,7 +132,7 @@ def _base_image(options: argparse.Namespace, layout: Layout) -> int:
 def _build_image(options: argparse.Namespace, layout: Layout) -> int:
     arguments = dict(_pair(text) for text in options.build_arg)
     dockerfile = options.file or options.context / "Dockerfile"
-    recipe = image_build.Recipe(options.context.resolve(), dockerfile.resolve(), options.target, arguments)
+    recipe = image_build.Recipe(options.context.resolve(), dockerfile.resolve(), options.target, arguments, tuple(options.only))
     print(image_build.build(layout, recipe, options.tag))
     return 0
 

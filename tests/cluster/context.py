@@ -21,7 +21,9 @@ class Inputs:
     context: Path
     dockerfile: Path
     arguments: dict[str, str]
-    base: str
+    only: tuple[str, ...] = ()
+    """The paths that the build copies, where that is less than the whole context."""
+    base: str = ""
     """The base image's identity, since its name stays when its content changes."""
 
     def digest(self) -> str:
@@ -29,9 +31,14 @@ class Inputs:
         total = hashlib.sha256(repr((sorted(self.arguments.items()), self.base)).encode())
         total.update(self.dockerfile.read_bytes())
         for file in files(self.context):
+            if not self._counts(file):
+                continue
             total.update(f"\0{file.relative_to(self.context)}\0".encode())
             total.update(_content(file))
         return total.hexdigest()[:16]
+
+    def _counts(self, file: Path) -> bool:
+        return not self.only or any(file.is_relative_to(self.context / path) for path in self.only)
 
 
 def files(context: Path) -> Iterator[Path]:

@@ -31,6 +31,8 @@ class Recipe:
     dockerfile: Path
     target: str = ""
     arguments: dict[str, str] = field(default_factory=dict)
+    only: tuple[str, ...] = ()
+    """The paths of the context that this target copies; empty means any of them."""
 
 
 def build(layout: Layout, recipe: Recipe, tag: str) -> str:
@@ -46,7 +48,7 @@ def build(layout: Layout, recipe: Recipe, tag: str) -> str:
     arguments = {BASE_ARGUMENT: base_image.ensure(layout), **recipe.arguments}
     base = storage.buildah("inspect", "--type", "image", "--format", "{{.FromImageID}}", base_image.BASE_IMAGE)
     told = {**arguments, "--target": recipe.target}
-    digest = Inputs(recipe.context, recipe.dockerfile, told, base.strip()).digest()
+    digest = Inputs(recipe.context, recipe.dockerfile, told, recipe.only, base.strip()).digest()
     name = full_name(tag, digest)
     archive = storage.folder() / f"{name.rpartition(':')[0].replace('/', '_').replace(':', '_')}-{digest}.tar"
     if not archive.exists():

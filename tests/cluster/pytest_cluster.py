@@ -54,9 +54,9 @@ class RunningCluster:
         """Import an image archive unless the node has it; return the names that pods use."""
         return images.load(self.layout, archive)
 
-    def build_image(self, context: Path, dockerfile: Path, tag: str, *, target: str = "", **arguments: str) -> str:
+    def build_image(self, recipe: image_build.Recipe, tag: str) -> str:
         """Build and load an image unless its inputs are unchanged; return the name that pods use."""
-        return image_build.build(self.layout, image_build.Recipe(context, dockerfile, target, arguments), tag)
+        return image_build.build(self.layout, recipe, tag)
 
     def end(self, component: str) -> None:
         """Kill one component, such as `kube-apiserver`, as a fault."""

@@ -16,7 +16,7 @@ import signal
 import sys
 import tempfile
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -194,6 +194,13 @@ class LocalExecutor:
         """Start a server again, as the kubelet does."""
         self.earlier.append(self.server)
         self.server = await Process.start("server", self.server_environment)
+
+
+async def wait_until_gone(find: Callable[[], list[Path]], seconds: float = 3.0) -> None:
+    """Wait until nothing is found: a run's files go after its answer has been given."""
+    async with asyncio.timeout(seconds):
+        while find():  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.01)
 
 
 def _directories(directory: Path) -> None:

@@ -9,7 +9,7 @@ import time
 
 import aiohttp
 import pytest
-from tests.component.executor_process import executor
+from tests.component.executor_process import executor, wait_until_gone
 
 from execpool import protocol
 from execpool.executor.runner import processes
@@ -195,7 +195,7 @@ async def test_a_lost_runner_ends_its_runs_as_unknown_and_is_found_again():
         await running.restart_runner()
         await running.wait_ready()
         assert (await running.execute("1+1"))[1]["text"] == "2"
-        assert [path for path in running.work_dir.iterdir() if path.name.startswith("run-")] == []
+        await wait_until_gone(lambda: list(running.work_dir.glob("run-*")))
 
 
 async def test_before_the_runner_is_there_the_executor_is_starting_and_cannot_be_claimed():

@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 import pytest_asyncio
-from tests.component.executor_process import executor
+from tests.component.executor_process import executor, wait_until_gone
 
 from execpool.executor.runner import processes
 
@@ -230,9 +230,7 @@ async def test_a_run_sees_a_clean_environment_and_its_own_directory():
 async def test_what_a_run_leaves_outside_its_directory_is_gone_when_no_run_is_in_progress(shared):
     left = [shared.work_dir / "left", shared.directory / "shm" / "left"]
     await shared.execute(f"for name in {[str(path) for path in left]}: open(name, 'w').write('x')")
-    async with asyncio.timeout(3):
-        while any(path.exists() for path in left):
-            await asyncio.sleep(0.01)
+    await wait_until_gone(lambda: [path for path in left if path.exists()])
 
 
 async def test_runs_differ_in_their_random_numbers(shared):
@@ -335,7 +333,7 @@ async def test_two_hundred_runs_leave_nothing_behind():
         for start in range(0, 200, 4):
             await asyncio.gather(*(running.execute(programs[(start + i) % len(programs)]) for i in range(4)))
         await no_process_is_left(running)
-        assert [path.name for path in running.work_dir.iterdir() if not path.name.startswith(".")] == []
+        await wait_until_gone(lambda: [path for path in running.work_dir.iterdir() if path.name[0] != "."])
         assert (open_descriptors(running.server), open_descriptors(running.runner)) == (server_before, runner_before)
         assert (await running.state()).held_by().executions == 204
 

@@ -216,6 +216,7 @@ async def test_a_waiter_that_goes_away_leaves_the_line() -> None:
         await world.until(lambda: world.waiting() == 1)
         waiting.cancel()
         await world.until(lambda: world.waiting() == 0)
+        assert world.service.active() == 0
 
 
 async def test_those_who_wait_are_refused_when_the_pool_is_suspended() -> None:

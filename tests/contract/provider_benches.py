@@ -12,6 +12,7 @@ import aiohttp
 from execpool import protocol
 from execpool.api import names
 from execpool.api.v1alpha1 import ExecutionPoolSpec, ExecutionPoolStatus
+from execpool.cli.doors import LocalClusterDoor
 from execpool.core.model import Executor, Phase, Pool
 from execpool.core.proof import KeyRing, RootKey
 from execpool.kube.client import KubeClient
@@ -80,7 +81,7 @@ class ClusterBench:
 
 @asynccontextmanager
 async def cluster_bench(cluster: Any, namespace: str) -> AsyncIterator[ClusterBench]:
-    image = cluster.build_image(ROOT, ROOT / "Dockerfile", "execpool-executor", target="executor")
+    image = LocalClusterDoor(ROOT).images()["executor"]
     async with await KubeClient.connect(kubeconfig=str(cluster.kubeconfig)) as kube, HttpControl() as control:
         yield ClusterBench(kube, control, image, namespace)
 

@@ -1,13 +1,16 @@
 """What a user does and sees, in the words of the stories: apply a pool, run code, look at pods and conditions."""
 
 import json
+import os
 import secrets
+import signal
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tests.cluster.pytest_cluster import RunningCluster
@@ -123,9 +126,29 @@ class Story:
 
         eventually(is_settled, f"{ready} executors ready and no others", 60)
 
+    def holder(self) -> str:
+        """Return the pod that says in its own log that it was claimed."""
+        started = [pod for pod in self.pods() if "running" in pod["status"].get("containerStatuses", [{"state": {}}])[0]["state"]]
+        names = [pod["metadata"]["name"] for pod in started]
+        return next(name for name in names if any(line.get("message") == "claimed" for line in self.executor_logs(name)))
+
+    def kill(self, pod: str, container: str) -> None:
+        """Kill the main process of a container with SIGKILL, from the node: inside, PID 1 cannot be killed."""
+        statuses = self.json("pod", pod)["status"]["containerStatuses"]
+        identity = next(status["containerID"] for status in statuses if status["name"] == container).rpartition("/")[2]
+        inside = [int(process.name) for process in Path("/proc").iterdir() if process.name.isdigit() and identity in _cgroups(process)]
+        os.kill(min(inside), signal.SIGKILL)
+
     def executor_logs(self, pod: str, container: str = "server") -> list[Json]:
         lines = self.kubectl("logs", pod, "--container", container).splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def _cgroups(process: Path) -> str:
+    try:
+        return (process / "cgroup").read_text()
+    except OSError:
+        return ""
 
 
 def post(url: str, key: str, request: Json, timeout: float = 120.0) -> Answer:

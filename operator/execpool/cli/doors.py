@@ -22,6 +22,16 @@ from typing import Protocol
 IMAGES = {"controlplane": "localhost/execpool-controlplane", "executor": "localhost/execpool-executor"}
 """Image names as written in manifests/base, by the Dockerfile's target."""
 PLACEHOLDER_TAG = "dev"
+COPIED = {
+    "controlplane": ("pyproject.toml", "requirements/controlplane.txt", "operator"),
+    "executor": (
+        "requirements/executor.txt",
+        "operator/execpool/__init__.py",
+        "operator/execpool/protocol.py",
+        "operator/execpool/executor",
+    ),
+}
+"""What each target of the Dockerfile copies: nothing else makes a new image."""
 GATEWAY = ("execpool-system", "execpool-gateway")
 FORWARD_PORT = 8080
 
@@ -109,7 +119,9 @@ class LocalClusterDoor:
         return True
 
     def _built(self, target: str, name: str) -> str:
-        return self._cluster("build-image", "--target", target, "--tag", name, str(self.root)).strip().splitlines()[-1]
+        only = [word for path in COPIED[target] for word in ("--only", path)]
+        answer = self._cluster("build-image", "--target", target, "--tag", name, *only, str(self.root))
+        return answer.strip().splitlines()[-1]
 
     def _cluster(self, *arguments: str) -> str:
         # Its progress goes to stderr and so to the user; what it answers comes on stdout.

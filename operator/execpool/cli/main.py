@@ -8,7 +8,7 @@ import typer
 import execpool
 from execpool.cli.keys import key_create, root_key_create
 from execpool.cli.run import run as run_file
-from execpool.cli.up import down, up
+from execpool.cli.up import down, images, up
 from execpool.cli.workload import workload
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command("run")(run_file)
 app.command("workload")(workload)
 app.command("up")(up)
 app.command("down")(down)
+app.command("images")(images)
 app.command("version")(version)
 app.add_typer(key, name="key")
 app.add_typer(root_key, name="root-key")

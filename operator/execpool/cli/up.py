@@ -63,6 +63,17 @@ def down(context: Annotated[str, typer.Option(help="kubectl context of your clus
         raise typer.Exit(1) from None
 
 
+def images() -> None:
+    """Build the images that `up` uses on the local cluster, unless they are built, and print their names."""
+    try:
+        built = choose_door(Path.cwd(), "", "", PLACEHOLDER_TAG).images()
+    except UpError as error:
+        console.print(f"[red]images:[/red] {error}", soft_wrap=True)
+        raise typer.Exit(1) from None
+    for name in built.values():
+        typer.echo(name)
+
+
 def _install(door: Door) -> str:
     """Bring cluster, images, execpool, pool and key into being; return the key."""
     with _step("cluster"):

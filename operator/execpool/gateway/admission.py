@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from execpool.api.names import Refusal
 from execpool.core.admission import Line, Waiter, assign, seconds_until_a_turn, wanted_executors
-from execpool.gateway.claims import Claims, Seat
+from execpool.gateway.claims import Claims
 from execpool.gateway.errors import GatewayError
+from execpool.gateway.seats import Seat
 
 HANDSHAKE_SECONDS = 2.0
 """What `maxWaitSeconds: 0` leaves for the claim of an executor that is warm."""

@@ -18,14 +18,14 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from execpool.core.admission import Capacity, Offer
 from execpool.core.claiming import Target, in_order_of_choice
 from execpool.core.proof import KeyRing
 from execpool.gateway.executors import ExecutorClient, ExecutorError, GoneError, ImpostorError, TakenError
-from execpool.protocol import ClaimGrant, Expect
+from execpool.gateway.seats import Entry, Seat
+from execpool.protocol import Expect
 from execpool.telemetry.metrics import CLAIMS
 
 log = logging.getLogger(__name__)
@@ -38,33 +38,6 @@ LONGEST_REST_SECONDS = 60.0
 RECOVERIES_AT_ONCE = 32
 EXPECTED_SLOTS = 1
 """Slots assumed of a tier that the spec no longer names."""
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    """One row of the table."""
-
-    target: Target
-    holder: str | None = None
-    grant: ClaimGrant | None = None
-    in_use: int = 0
-    claiming: str | None = None
-    """The principal for whom a claim is under way."""
-    out_until: float = 0.0
-    failures: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class Seat:
-    """One slot of an executor, taken. Whoever has it gives it back with `Claims.release`, once."""
-
-    entry: Entry
-    grant: ClaimGrant
-
-    @property
-    def target(self) -> Target:
-        """The executor."""
-        return self.entry.target
 
 
 class Claims:
@@ -90,7 +63,7 @@ class Claims:
 
     def held(self) -> int:
         """Return how many executors serve somebody."""
-        return sum(1 for entry in self._entries.values() if entry.holder is not None and _is_there(entry))
+        return sum(1 for entry in self._entries.values() if entry.holder is not None and entry.is_there)
 
     def slots_held(self) -> int:
         """Return the slots of all executors that are held with a grant."""
@@ -98,7 +71,7 @@ class Claims:
 
     def ready(self) -> int:
         """Return how many executors are ready, warm or held."""
-        return sum(1 for entry in self._entries.values() if _is_there(entry))
+        return sum(1 for entry in self._entries.values() if entry.is_there)
 
     def capacity(self, principals: Iterable[str]) -> Capacity:
         """Return what there is for these principals now."""
@@ -301,7 +274,3 @@ class Claims:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _is_there(entry: Entry) -> bool:
-    return entry.target.ready and entry.out_until < math.inf

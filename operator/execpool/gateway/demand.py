@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 COMPONENT = "gateway"
 SHORTEST_SECONDS = 1.0
 """Least time between two writes."""
+OUTSIDE_A_POD = GatewaySettings.model_fields["pod_uid"].default
 LIFETIMES = 4
 """How many renewals may be missed before the operator takes this gateway for dead."""
 
@@ -40,6 +41,7 @@ class DemandPublisher:
         self._kube = kube
         self._namespace = settings.namespace
         self._name = f"execpool-gateway-{settings.pod_name}"
+        self._pod = settings.pod_name
         self._identity = settings.pod_uid
         self._interval = float(settings.lease_seconds)
         self._read = read
@@ -102,7 +104,7 @@ class DemandPublisher:
 
     async def _create(self, text: str) -> None:
         body = self._body(text)
-        body["metadata"] |= {"name": self._name, "labels": {names.LABEL_COMPONENT: COMPONENT}}
+        body["metadata"] |= {"name": self._name, "labels": {names.LABEL_COMPONENT: COMPONENT}} | self._owned()
         body["spec"]["acquireTime"] = body["spec"]["renewTime"]
         try:
             created = await self._kube.create(LEASES, self._namespace, body)
@@ -112,6 +114,12 @@ class DemandPublisher:
 
     async def _patch(self, text: str) -> dict[str, Any]:
         return await self._kube.patch(LEASES, self._namespace, self._name, self._body(text))
+
+    def _owned(self) -> dict[str, Any]:
+        """Return what makes the Lease of a killed gateway go with its pod; nothing outside a pod."""
+        if self._identity == OUTSIDE_A_POD:
+            return {}
+        return {"ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": self._pod, "uid": self._identity}]}
 
     def _body(self, text: str) -> dict[str, Any]:
         return {

@@ -14,7 +14,6 @@ nobody can know how it ended the answer is Unknown: it is never run again unless
 import asyncio
 import time
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
@@ -23,12 +22,12 @@ import orjson
 from execpool.api.names import Outcome, Refusal
 from execpool.core.claiming import Route, choose_route
 from execpool.core.proof import principal_id
-from execpool.gateway.answers import Answer, Cause, Feed, Timings
+from execpool.gateway.answers import Answer, Cause, Feed
 from execpool.gateway.audit import record_execution
 from execpool.gateway.auth import Caller, Keys
-from execpool.gateway.claims import Seat
+from execpool.gateway.course import Course
 from execpool.gateway.errors import GatewayError
-from execpool.gateway.events import MisbehavedError, Transcript
+from execpool.gateway.events import MisbehavedError
 from execpool.gateway.executors import (
     BrokenReplyError,
     BusyError,
@@ -43,6 +42,7 @@ from execpool.gateway.executors import (
 )
 from execpool.gateway.pools import Pools, ServedPool
 from execpool.gateway.requests import Order
+from execpool.gateway.seats import Seat
 from execpool.protocol import End, ExecuteRequest
 from execpool.telemetry.metrics import RUNNING
 
@@ -50,22 +50,6 @@ LAST_BYTES_SECONDS = 0.25
 """How long the stream may stay open after its end was told; longer, and its connection is not used again."""
 MAX_FALSE_STARTS = 8
 """Executors that may turn an execution away before it is refused."""
-
-
-@dataclass(slots=True)
-class _Course:
-    """What has become of one execution so far."""
-
-    id: str
-    order: Order
-    pool: ServedPool
-    route: Route
-    began: float
-    transcript: Transcript = field(default_factory=Transcript)
-    seat: Seat | None = None
-    waited: float = 0.0
-    run_began: float | None = None
-    runs: int = 1
 
 
 class Gateway:
@@ -111,12 +95,16 @@ class Gateway:
             raise stopping()
         pool = self._pools.find(caller, order.pool)
         route = _route(pool, order)
-        course = _Course(execution, order, pool, route, began)
+        principal = principal_id(caller.tenant, order.user)
+        ticket = pool.admission.ticket(principal, route.tiers, max_wait=pool.max_wait(order.max_wait_seconds))
+        course = Course(execution, order, pool, route, ticket, began)
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._active.add(task)
         self._idle.clear()
         try:
-            answer = await self._run_somewhere(caller, course, feed)
+            answer = await self._run_somewhere(course, feed)
+            if answer.status is Outcome.UNKNOWN and order.retry == "Safe":
+                answer = await self._run_again(course, feed, answer)
         except asyncio.CancelledError:
             answer = _cancelled(course, Cause.GATEWAY_STOPPED if task in self._stopped else Cause.CLIENT_GONE)
             if task not in self._stopped:
@@ -129,71 +117,60 @@ class Gateway:
             if not self._active:
                 self._idle.set()
         record_execution(caller, order, pool.key, answer)
+        pool.admission.note_run(answer.timings.run)
         return answer
 
-    async def _run_somewhere(self, caller: Caller, course: _Course, feed: Feed) -> Answer:
+    async def _run_somewhere(self, course: Course, feed: Feed) -> Answer:
         """Run it on the first executor that takes it."""
-        admission, order = course.pool.admission, course.order
-        principal = principal_id(caller.tenant, order.user)
-        ticket = admission.ticket(principal, course.route.tiers, max_wait=course.pool.max_wait(order.max_wait_seconds))
-        unknown: Answer | None = None
+        pool = course.pool
         for _ in range(MAX_FALSE_STARTS):
-            try:
-                course.seat = await admission.enter(ticket, partial(_tell_position, course, feed))
-            except GatewayError:
-                if unknown is None:
-                    raise
-                return unknown
-            course.waited = time.perf_counter() - course.began
+            seat = await pool.admission.enter(course.ticket, partial(_tell_position, course, feed))
+            course.sit_down(seat)
             feed.accepted(course.id)
             try:
-                answer = await self._run(course, course.seat, feed)
+                return await self._run(course, seat, feed)
             except RejectedError as error:
                 sentence = f"executors do not take this request: {error}"
                 raise GatewayError(Refusal.INVALID_REQUEST, sentence) from error
             except NotStartedError as error:
-                _learn_from(course.pool, course.seat, error)
-                continue
+                course.stand_up()
+                _learn_from(pool, seat, error)
             finally:
-                course.pool.claims.release(course.seat)
-            if answer.status is not Outcome.UNKNOWN or order.retry != "Safe" or unknown is not None:
-                return answer
-            unknown = answer
-            course.transcript = Transcript()
-            course.runs += 1
-        if unknown is None:
-            raise _turned_away(course)
-        return unknown
+                pool.claims.release(seat)
+        sentence = f"{MAX_FALSE_STARTS} executors of pool {pool.name} turned the execution away"
+        raise GatewayError(Refusal.NO_CAPACITY, sentence, retry_after=1)
 
-    async def _run(self, course: _Course, seat: Seat, feed: Feed) -> Answer:
+    async def _run_again(self, course: Course, feed: Feed, unknown: Answer) -> Answer:
+        """Run it once more, as its caller allows; when that is refused, the first answer stands."""
+        course.begin_again()
+        try:
+            return await self._run_somewhere(course, feed)
+        except GatewayError:
+            return unknown
+
+    async def _run(self, course: Course, seat: Seat, feed: Feed) -> Answer:
         """Run it on one executor and return how that ended."""
-        course.run_began = time.perf_counter()
         running = RUNNING.labels(*course.pool.key)
         running.inc()
         try:
             end = await self._stream(course, seat, feed)
-        except NotStartedError:
-            course.run_began = None
-            raise
         except (LostError, BrokenReplyError, MisbehavedError) as error:
             return _unknown(course, seat, error)
         finally:
             running.dec()
         seat.entry.failures = 0
-        return _answer(course, Outcome(end.status), end.reason, end.message)
+        return course.answer(Outcome(end.status), end.reason, end.message)
 
-    async def _stream(self, course: _Course, seat: Seat, feed: Feed) -> End:
+    async def _stream(self, course: Course, seat: Seat, feed: Feed) -> End:
         """Follow the run into the transcript and the feed, and return its end."""
         order, transcript = course.order, course.transcript
         request = ExecuteRequest(order.code, env_vars=order.env, timeout_seconds=order.timeout_seconds)
         body = orjson.dumps(request)
-        # An executor begins no id twice, which is what makes a second run of ours an id of its own.
-        run_id = course.id if course.runs == 1 else f"{course.id}.{course.runs}"
         loop = asyncio.get_running_loop()
         try:
             async with (
                 asyncio.timeout(order.timeout_seconds + self._overtime) as limit,
-                aclosing(self._client.execute(seat.target, seat.grant, run_id, body)) as lines,
+                aclosing(self._client.execute(seat.target, seat.grant, course.run_id, body)) as lines,
             ):
                 await anext(lines)  # the executor has taken it
                 feed.started(seat.target.name, seat.target.tier)
@@ -211,7 +188,7 @@ class Gateway:
             raise LostError(f"{seat.target.name} ended its answer without saying how the run ended")
         return transcript.end
 
-    def _overdue(self, course: _Course, seat: Seat) -> UnresponsiveError:
+    def _overdue(self, course: Course, seat: Seat) -> UnresponsiveError:
         late = course.order.timeout_seconds + self._overtime
         return UnresponsiveError(f"{seat.target.name} did not end the run within {late:g} s")
 
@@ -260,12 +237,7 @@ def _route(pool: ServedPool, order: Order) -> Route:
     return route
 
 
-def _turned_away(course: _Course) -> GatewayError:
-    sentence = f"{MAX_FALSE_STARTS} executors of pool {course.pool.name} turned the execution away"
-    return GatewayError(Refusal.NO_CAPACITY, sentence, retry_after=1)
-
-
-def _tell_position(course: _Course, feed: Feed, position: int) -> None:
+def _tell_position(course: Course, feed: Feed, position: int) -> None:
     feed.accepted(course.id)
     feed.waiting(position)
 
@@ -280,7 +252,7 @@ def _learn_from(pool: ServedPool, seat: Seat, error: ExecutorError) -> None:
         pool.claims.give_up(seat.entry)
 
 
-def _unknown(course: _Course, seat: Seat, error: Exception) -> Answer:
+def _unknown(course: Course, seat: Seat, error: Exception) -> Answer:
     claims = course.pool.claims
     if isinstance(error, UnresponsiveError):
         cause = Cause.EXECUTOR_UNRESPONSIVE
@@ -291,26 +263,8 @@ def _unknown(course: _Course, seat: Seat, error: Exception) -> Answer:
     else:
         cause = Cause.EXECUTOR_MISBEHAVED
         claims.retire(seat.entry)
-    return _answer(course, Outcome.UNKNOWN, cause, f"the run may have started, and how it ended is unknown: {error}")
+    return course.answer(Outcome.UNKNOWN, cause, f"the run may have started, and how it ended is unknown: {error}")
 
 
-def _cancelled(course: _Course, cause: Cause) -> Answer:
-    return _answer(course, Outcome.CANCELLED, cause, "")
-
-
-def _answer(course: _Course, status: Outcome, reason: str, message: str) -> Answer:
-    now = time.perf_counter()
-    run = now - course.run_began if course.run_began is not None else 0.0
-    course.pool.admission.note_run(run)
-    target = course.seat.target if course.seat is not None else None
-    return Answer(
-        id=course.id,
-        status=status,
-        reason=reason,
-        message=message,
-        transcript=course.transcript,
-        route=course.route,
-        tier=target.tier if target is not None else "",
-        executor=target.name if target is not None else "",
-        timings=Timings(course.waited, run, now - course.began),
-    )
+def _cancelled(course: Course, cause: Cause) -> Answer:
+    return course.answer(Outcome.CANCELLED, cause, "")

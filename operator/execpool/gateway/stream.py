@@ -29,7 +29,8 @@ KEEPALIVE = b'{"type":"keepalive"}\n'
 class StreamFeed(Feed):
     """Collects lines until they are taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, keepalive_seconds: float = KEEPALIVE_SECONDS) -> None:
+        self._keepalive_seconds = keepalive_seconds
         self._lines: list[bytes] = []
         self._pending = 0
         self._news = asyncio.Event()
@@ -64,10 +65,10 @@ class StreamFeed(Feed):
         while not self._lines and not self._is_closed:
             self._news.clear()
             try:
-                async with asyncio.timeout(KEEPALIVE_SECONDS):
+                async with asyncio.timeout(self._keepalive_seconds):
                     await self._news.wait()
             except TimeoutError:
-                if self._is_accepted:
+                if self._is_accepted and not self._lines:
                     return KEEPALIVE
         taken = b"".join(self._lines)
         self._lines.clear()

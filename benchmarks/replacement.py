@@ -1,0 +1,77 @@
+"""How soon a lost warm executor is asked for again: from the event that its pod is going to that of the new pod.
+
+A running warm pod of a full pool is deleted as `kubectl delete pod` does. Both times are those of one watch in this
+process: first the pod with a deletionTimestamp, then the pod that was not there before.
+
+Peer, alternating with ours: a ReplicaSet of the same pods, which kube-controller-manager refills.
+"""
+
+from benchmarks.bare_pods import LABEL, make_bare_pod
+from benchmarks.cluster import Namespace, delete, is_ready
+from benchmarks.figures import Result, times
+from benchmarks.watching import Seen, Watch
+from execpool.api import names
+from execpool.kube.client import Object
+from execpool.kube.kinds import PODS, Kind
+
+WARM = 2
+MOST = 6
+"""Ending executors count against `max`; here it must not be what is waited for."""
+ROUNDS = 22
+REPLICA_SETS = Kind("apps", "v1", "replicasets", "ReplicaSet")
+MAKER = "replicaset"
+
+
+async def measure(space: Namespace) -> Result:
+    pool = await space.fill_pool(warm=WARM, most=MOST)
+    mine = f"{names.LABEL_POOL_UID}={pool['metadata']['uid']}"
+    replica_set = await space.kube.create(REPLICA_SETS, space.name, _replica_set(space))
+    async with (
+        Watch(space.kube, PODS, space.name, labels=mine) as ours,
+        Watch(space.kube, PODS, space.name, labels=f"{LABEL}={MAKER}") as theirs,
+    ):
+        await _full(theirs)
+        series: dict[str, list[float]] = {"execpool": [], "ReplicaSet": []}
+        for _ in range(ROUNDS):
+            series["execpool"].append(await _replaced(space, ours))
+            series["ReplicaSet"].append(await _replaced(space, theirs))
+        await delete(space.kube, REPLICA_SETS, replica_set)
+    peer = series["ReplicaSet"]
+    return Result(
+        rows=(
+            times("pod going -> new pod, ReplicaSet", peer),
+            times("pod going -> new pod, execpool", series["execpool"], peer=peer),
+        ),
+        notes=("peer: kube-controller-manager refilling a ReplicaSet of the same pods. p99 is the largest of n.",),
+    )
+
+
+async def _replaced(space: Namespace, pods: Watch) -> float:
+    """Delete a ready pod; return the seconds from the news of it to the new pod, once that one is ready too."""
+    victim = _ready(pods)[0]
+    start = len(pods.seen)
+    await delete(space.kube, PODS, victim)
+    going = await pods.until(
+        lambda seen: seen.name == victim["metadata"]["name"] and seen.is_ending, "a pod going", start=start
+    )
+    new = await pods.until(lambda seen: seen.is_new, "a new pod", start=start)
+    await pods.until(lambda seen: seen.name == new.name and is_ready(seen.object), "the new pod ready", start=start)
+    return new.at - going.at
+
+
+async def _full(pods: Watch) -> None:
+    await pods.until(lambda _: len(_ready(pods)) == WARM, "a full ReplicaSet", 60.0)
+
+
+def _ready(pods: Watch) -> list[Object]:
+    """Return the pods that are ready, by the last event of each."""
+    last: dict[str, Seen] = {seen.name: seen for seen in pods.seen}
+    return [seen.object for seen in last.values() if not seen.is_ending and is_ready(seen.object)]
+
+
+def _replica_set(space: Namespace) -> Object:
+    pod = make_bare_pod(space.cluster, space.name, "replica", MAKER)
+    spec = {**pod["spec"], "restartPolicy": "Always"}  # a ReplicaSet takes no other
+    template = {"metadata": {"labels": {LABEL: MAKER}}, "spec": spec}
+    selector = {"matchLabels": {LABEL: MAKER}}
+    return {"metadata": {"name": "peer"}, "spec": {"replicas": WARM, "selector": selector, "template": template}}

@@ -1,0 +1,26 @@
+"""Which benchmarks there are, in the order in which they are run, and the question that each answers."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from benchmarks import api_writes, claims_burst, idle, pool_ready, replacement, warm_execution
+from benchmarks.cluster import Namespace
+from benchmarks.figures import Result
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A question, and what answers it."""
+
+    question: str
+    measure: Callable[[Namespace], Awaitable[Result]]
+
+
+SUITE = {
+    "warm_execution": Benchmark("what does the gateway add to a warm execution of `1+1`?", warm_execution.measure),
+    "api_writes": Benchmark("how much does an execution write to Kubernetes?", api_writes.measure),
+    "pool_ready": Benchmark("how long from apply to three warm executors?", pool_ready.measure),
+    "replacement": Benchmark("how soon is a lost warm executor asked for again?", replacement.measure),
+    "claims_burst": Benchmark("how long do twenty principals wait who all come at once?", claims_burst.measure),
+    "idle": Benchmark("what does execpool cost while nobody uses it?", idle.measure),
+}

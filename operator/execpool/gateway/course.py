@@ -1,0 +1,66 @@
+"""One execution on its way through `execute.py`: what is known of it so far."""
+
+import time
+from dataclasses import dataclass, field
+
+from execpool.api.names import Outcome
+from execpool.core.claiming import Route
+from execpool.gateway.admission import Ticket
+from execpool.gateway.answers import Answer, Timings
+from execpool.gateway.events import Transcript
+from execpool.gateway.pools import ServedPool
+from execpool.gateway.requests import Order
+from execpool.gateway.seats import Seat
+
+
+@dataclass(slots=True)
+class Course:
+    """What has become of one execution so far."""
+
+    id: str
+    order: Order
+    pool: ServedPool
+    route: Route
+    ticket: Ticket
+    began: float
+    transcript: Transcript = field(default_factory=Transcript)
+    seat: Seat | None = None
+    waited: float = 0.0
+    run_began: float | None = None
+    run_id: str = ""
+    """An executor begins no id twice, so a second run has an id of its own."""
+
+    def __post_init__(self) -> None:
+        self.run_id = self.id
+
+    def sit_down(self, seat: Seat) -> None:
+        """Note the slot in which it is about to run."""
+        now = time.perf_counter()
+        self.seat, self.waited, self.run_began = seat, now - self.began, now
+
+    def stand_up(self) -> None:
+        """Note that it did not start there."""
+        self.seat, self.run_began = None, None
+
+    def begin_again(self) -> None:
+        """Forget the first run, for a second one."""
+        self.stand_up()
+        self.transcript = Transcript()
+        self.run_id = f"{self.id}.2"
+
+    def answer(self, status: Outcome, reason: str, message: str) -> Answer:
+        """Return the answer as of now."""
+        now = time.perf_counter()
+        run = now - self.run_began if self.run_began is not None else 0.0
+        target = self.seat.target if self.seat is not None else None
+        return Answer(
+            id=self.id,
+            status=status,
+            reason=reason,
+            message=message,
+            transcript=self.transcript,
+            route=self.route,
+            tier=target.tier if target is not None else "",
+            executor=target.name if target is not None else "",
+            timings=Timings(self.waited, run, now - self.began),
+        )

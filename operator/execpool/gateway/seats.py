@@ -1,0 +1,39 @@
+"""Rows of the claims table, and the slots that executions take in them. Changed by `claims.py` alone."""
+
+import math
+from dataclasses import dataclass
+
+from execpool.core.claiming import Target
+from execpool.protocol import ClaimGrant
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One row of the table."""
+
+    target: Target
+    holder: str | None = None
+    grant: ClaimGrant | None = None
+    in_use: int = 0
+    claiming: str | None = None
+    """The principal for whom a claim is under way."""
+    out_until: float = 0.0
+    failures: int = 0
+
+    @property
+    def is_there(self) -> bool:
+        """True while it is ready and has not been given up."""
+        return self.target.ready and self.out_until < math.inf
+
+
+@dataclass(slots=True, eq=False)
+class Seat:
+    """One slot of an executor, taken. Whoever has it gives it back with `Claims.release`, once."""
+
+    entry: Entry
+    grant: ClaimGrant
+
+    @property
+    def target(self) -> Target:
+        """The executor."""
+        return self.entry.target
