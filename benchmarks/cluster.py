@@ -39,6 +39,7 @@ SECRETS = Kind("", "v1", "secrets", "Secret")
 
 ADVICE = "run `make up` first, as root"
 ACCOUNT_SECONDS = 10.0
+PART_SECONDS = 30.0
 FILL_SECONDS = 60.0
 CLEAN_SECONDS = 30.0
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
@@ -192,7 +193,7 @@ def _is_file(path: Path) -> bool:
 
 async def _part(kube: KubeClient, component: str) -> Part:
     """Return the ready pod of a component; while it is being replaced there may be none for a moment."""
-    deadline = time.monotonic() + ACCOUNT_SECONDS
+    deadline = time.monotonic() + PART_SECONDS
     async with Watch(kube, PODS, SYSTEM, labels=f"{names.LABEL_COMPONENT}={component}") as pods:
         try:
             seen = await pods.until(lambda seen: is_ready(seen.object), "ready", deadline - time.monotonic())

@@ -24,21 +24,17 @@ async def forward(request: web.Request) -> web.Response:
 
 
 async def serve(target: str) -> None:
+    """Serve until whoever started us closes our standard input, which its end does too."""
     app = web.Application()
     app.router.add_post("/", forward)
-    app[TARGET] = target
-    app[SESSION] = aiohttp.ClientSession(trust_env=False)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    print(runner.addresses[0][1], flush=True)
-    await _parent_gone()
-
-
-async def _parent_gone() -> None:
-    """Wait until whoever started us closes our standard input, which its end does too."""
-    await asyncio.to_thread(sys.stdin.read)
+    async with aiohttp.ClientSession(trust_env=False) as session:
+        app[TARGET], app[SESSION] = target, session
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        print(runner.addresses[0][1], flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+        await runner.cleanup()
 
 
 if __name__ == "__main__":

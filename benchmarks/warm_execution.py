@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-from benchmarks.apiserver import read_total
 from benchmarks.cluster import Cluster, Namespace
 from benchmarks.executors import Executor, claim, execute, executor_of, is_warm
 from benchmarks.figures import MILLISECONDS, BenchmarkError, Result, amount, times
@@ -55,7 +54,6 @@ async def measure(space: Namespace) -> Result:
             times(
                 "gateway less direct, round by round", [ours - bare for ours, bare in zip(through, direct, strict=True)]
             ),
-            amount("gateway by its own clock", own / (2 * ROUNDS) * MILLISECONDS, "ms", n=2 * ROUNDS),
             amount("gateway's CPU per execution", cpu / (2 * ROUNDS) * MILLISECONDS, "ms", n=2 * ROUNDS),
         ),
         notes=("peer: direct. All processes and this one share the machine's cores.",),
@@ -82,10 +80,8 @@ async def _unclaimed(space: Namespace, pool: Object) -> Executor:
     raise BenchmarkError("the gateway holds every executor of a pool that one user runs in")
 
 
-async def _gateway_seconds(cluster: Cluster) -> tuple[float, float]:
-    """Return the gateway's overhead by its own clock, and its CPU time, both so far."""
-    own = await read_total(cluster, cluster.gateway, "execpool_gateway_overhead_seconds_sum")
-    return own, usage(of_container(cluster.gateway.uid, "execpool-gateway")).cpu_seconds
+def _cpu_seconds(cluster: Cluster) -> float:
+    return usage(of_container(cluster.gateway.uid, "execpool-gateway")).cpu_seconds
 
 
 @asynccontextmanager

@@ -138,7 +138,7 @@ class _Wire:
         """
         try:
             wire = data if isinstance(data, dict) else json.loads(data)
-        except (ValueError, RecursionError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise WireError(f"{cls.__name__}: not JSON") from error
         if not isinstance(wire, dict):
             raise WireError(f"{cls.__name__}: not a JSON object")

@@ -132,7 +132,9 @@ def _base_image(options: argparse.Namespace, layout: Layout) -> int:
 def _build_image(options: argparse.Namespace, layout: Layout) -> int:
     arguments = dict(_pair(text) for text in options.build_arg)
     dockerfile = options.file or options.context / "Dockerfile"
-    recipe = image_build.Recipe(options.context.resolve(), dockerfile.resolve(), options.target, arguments, tuple(options.only))
+    recipe = image_build.Recipe(
+        options.context.resolve(), dockerfile.resolve(), options.target, arguments, tuple(options.only)
+    )
     print(image_build.build(layout, recipe, options.tag))
     return 0
 

@@ -56,7 +56,10 @@ class OperatorWorld:
     def apply_pool(self, **spec: Any) -> PoolRef:
         known = next(iter(self.kube.peek(POOLS)), None)
         pods = {"max": 6, "maxAgeSeconds": 604800} | spec.pop("pods", {})
-        body = {"metadata": {"name": "agents"}, "spec": {"replicas": 3, "tiers": [{"name": "local", "pods": pods}]} | spec}
+        body = {
+            "metadata": {"name": "agents"},
+            "spec": {"replicas": 3, "tiers": [{"name": "local", "pods": pods}]} | spec,
+        }
         if known is not None:
             kept = {**known["metadata"], "generation": known["metadata"]["generation"] + 1}
             body = {**known, "metadata": kept, "spec": body["spec"]}
@@ -118,9 +121,22 @@ class OperatorWorld:
     def shape(self) -> dict[str, Any]:
         """Return the end state without what differs from run to run: names, versions, times."""
         pools = self.kube.peek(POOLS)
-        numbers = {name: value for name, value in (pools[0].get("status") or {}).items() if name != "conditions"} if pools else {}
-        conditions = {item["type"]: (item["status"], item["reason"]) for item in (pools[0]["status"]["conditions"] if pools else [])}
+        numbers = (
+            {name: value for name, value in (pools[0].get("status") or {}).items() if name != "conditions"}
+            if pools
+            else {}
+        )
+        conditions = {
+            item["type"]: (item["status"], item["reason"])
+            for item in (pools[0]["status"]["conditions"] if pools else [])
+        }
         tiers = sorted(pod["metadata"]["labels"][LABEL_TIER] for pod in self.kube.peek(PODS))
         policies = [policy["metadata"]["name"] for policy in self.kube.peek(NETWORK_POLICIES)]
         finalizers = pools[0]["metadata"].get("finalizers") if pools else None
-        return {"status": numbers, "conditions": conditions, "pods": tiers, "policies": policies, "finalizers": finalizers}
+        return {
+            "status": numbers,
+            "conditions": conditions,
+            "pods": tiers,
+            "policies": policies,
+            "finalizers": finalizers,
+        }

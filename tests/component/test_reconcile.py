@@ -201,7 +201,14 @@ async def test_ten_claims_a_second_change_the_status_at_most_once_a_second():
     assert len(patches) <= 5
 
 
-WRITES = [("patch", "executionpools"), ("create", "pods"), ("create", "networkpolicies"), ("delete", "pods"), ("create", "events"), ("delete", "networkpolicies")]
+WRITES = [
+    ("patch", "executionpools"),
+    ("create", "pods"),
+    ("create", "networkpolicies"),
+    ("delete", "pods"),
+    ("create", "events"),
+    ("delete", "networkpolicies"),
+]
 
 
 async def undisturbed(story) -> dict:
@@ -259,7 +266,9 @@ async def test_a_crash_at_any_write_ends_as_if_there_had_been_none(story, after_
         assert world.most_seen <= 6
 
 
-@pytest.mark.parametrize("error", [UnreachableError("lost"), ConflictError(409, "Conflict", "changed")], ids=["answer lost", "conflict"])
+@pytest.mark.parametrize(
+    "error", [UnreachableError("lost"), ConflictError(409, "Conflict", "changed")], ids=["answer lost", "conflict"]
+)
 async def test_a_creation_whose_answer_is_lost_makes_one_executor_not_two(error: Exception):
     world = OperatorWorld()
     lost = []

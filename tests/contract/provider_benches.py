@@ -75,7 +75,10 @@ class ClusterBench:
         pod = await self.kube.get(PODS, self.pool.namespace, executor.name)
         secret = KEYS.current.claim_secret(self.pool.uid, pod["metadata"]["labels"][names.LABEL_EXECUTOR_ID])
         url = f"http://{pod['status']['podIP']}:{protocol.CONTROL_PORT}/claim"
-        async with aiohttp.ClientSession() as session, session.post(url, data=protocol.ClaimRequest(secret, principal).encode()) as answer:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(url, data=protocol.ClaimRequest(secret, principal).encode()) as answer,
+        ):
             assert answer.status == 200, await answer.text()
 
 

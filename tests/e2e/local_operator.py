@@ -8,6 +8,7 @@ import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from tests.e2e.story import SYSTEM, Installed
 
@@ -28,7 +29,7 @@ class LocalOperator:
     _keeper: threading.Thread | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __enter__(self) -> "LocalOperator":
+    def __enter__(self) -> Self:
         self._prepare()
         self._keeper = threading.Thread(target=self._keep_alive, daemon=True)
         self._keeper.start()

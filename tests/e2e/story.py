@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.cluster.errors import CommandError
 from tests.cluster.pytest_cluster import RunningCluster
 
 from execpool.api.names import LABEL_POOL
@@ -72,13 +73,25 @@ class Story:
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         return self.installed.cluster.kubectl("--namespace", self.namespace, *arguments, stdin=stdin)
 
+    def words_of(self, *arguments: str) -> str:
+        """Return what kubectl says, also when it fails."""
+        try:
+            return self.installed.cluster.kubectl(*arguments)
+        except CommandError as error:
+            return str(error)
+
     def json(self, *arguments: str) -> Json:
         return dict(json.loads(self.kubectl("get", *arguments, "--output", "json")))
 
     def apply_pool(self, name: str = "pool", **spec: Any) -> None:
         pods = {"max": 6, "slots": 1, "resources": {"limits": {"cpu": "1", "memory": "512Mi"}}} | spec.pop("pods", {})
         body = {"replicas": 2, "tiers": [{"name": "local", "pods": pods}]} | spec
-        pool = {"apiVersion": "execpool.dev/v1alpha1", "kind": "ExecutionPool", "metadata": {"name": name}, "spec": body}
+        pool = {
+            "apiVersion": "execpool.dev/v1alpha1",
+            "kind": "ExecutionPool",
+            "metadata": {"name": name},
+            "spec": body,
+        }
         self.kubectl("apply", "--filename", "-", stdin=json.dumps(pool))
 
     def ready_pool(self, name: str = "pool", **spec: Any) -> None:
@@ -88,7 +101,9 @@ class Story:
         self.kubectl("wait", "--for=condition=WarmPoolFilled", f"executionpool/{name}", "--timeout=60s")
 
     def make_key(self, tenant: str, pools: Sequence[str] = ()) -> str:
-        secret, manifest = keys.make_key(tenant=tenant, namespace=self.namespace, name=f"{tenant}-{secrets.token_hex(3)}", pools=list(pools))
+        secret, manifest = keys.make_key(
+            tenant=tenant, namespace=self.namespace, name=f"{tenant}-{secrets.token_hex(3)}", pools=list(pools)
+        )
         self.kubectl("apply", "--filename", "-", stdin=json.dumps(manifest))
         self.keys[tenant] = secret
         return secret
@@ -128,15 +143,25 @@ class Story:
 
     def holder(self) -> str:
         """Return the pod that says in its own log that it was claimed."""
-        started = [pod for pod in self.pods() if "running" in pod["status"].get("containerStatuses", [{"state": {}}])[0]["state"]]
+        started = [
+            pod
+            for pod in self.pods()
+            if "running" in pod["status"].get("containerStatuses", [{"state": {}}])[0]["state"]
+        ]
         names = [pod["metadata"]["name"] for pod in started]
-        return next(name for name in names if any(line.get("message") == "claimed" for line in self.executor_logs(name)))
+        return next(
+            name for name in names if any(line.get("message") == "claimed" for line in self.executor_logs(name))
+        )
 
     def kill(self, pod: str, container: str) -> None:
         """Kill the main process of a container with SIGKILL, from the node: inside, PID 1 cannot be killed."""
         statuses = self.json("pod", pod)["status"]["containerStatuses"]
         identity = next(status["containerID"] for status in statuses if status["name"] == container).rpartition("/")[2]
-        inside = [int(process.name) for process in Path("/proc").iterdir() if process.name.isdigit() and identity in _cgroups(process)]
+        inside = [
+            int(process.name)
+            for process in Path("/proc").iterdir()
+            if process.name.isdigit() and identity in _cgroups(process)
+        ]
         os.kill(min(inside), signal.SIGKILL)
 
     def executor_logs(self, pod: str, container: str = "server") -> list[Json]:

@@ -42,7 +42,11 @@ def settle(story: Story, ready: int, most: int) -> int:
     while True:
         pods, status = story.pods(), story.status()
         most = max(most, len(pods))
-        if len(pods) == ready and status.get("readyReplicas") == ready and status.get("observedGeneration") == story.json("executionpool", "pool")["metadata"]["generation"]:
+        if (
+            len(pods) == ready
+            and status.get("readyReplicas") == ready
+            and status.get("observedGeneration") == story.json("executionpool", "pool")["metadata"]["generation"]
+        ):
             return most
         assert time.monotonic() < deadline, f"{len(pods)} pods, status {status}"
         time.sleep(0.05)
@@ -53,7 +57,9 @@ def test_there_are_thirty_rounds():
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_killed_operator_is_carried_on_from_where_it_stopped(stood_down: Installed, namespace: str, tmp_path: Path, place: str):
+def test_a_killed_operator_is_carried_on_from_where_it_stopped(
+    stood_down: Installed, namespace: str, tmp_path: Path, place: str
+):
     story = Story(stood_down, namespace)
     with LocalOperator(stood_down, namespace, tmp_path, crash_at=place) as operator:
         story.apply_pool(replicas=2, pods={"max": MAX})
@@ -69,7 +75,9 @@ def test_a_killed_operator_is_carried_on_from_where_it_stopped(stood_down: Insta
         assert operator.lives == 2, f"the crash at {place!r} did not come, or others did:\n{operator.log()[-3000:]}"
 
 
-def test_deletion_completes_although_the_operator_is_killed_half_way(stood_down: Installed, namespace: str, tmp_path: Path):
+def test_deletion_completes_although_the_operator_is_killed_half_way(
+    stood_down: Installed, namespace: str, tmp_path: Path
+):
     story = Story(stood_down, namespace)
     with LocalOperator(stood_down, namespace, tmp_path, crash_at="DELETE pods 2 after"):
         story.apply_pool(replicas=3, pods={"max": MAX})
@@ -78,7 +86,9 @@ def test_deletion_completes_although_the_operator_is_killed_half_way(stood_down:
     assert story.pods() == []
 
 
-def test_a_pool_deleted_while_the_operator_was_down_is_released_when_it_is_back(stood_down: Installed, namespace: str, tmp_path: Path):
+def test_a_pool_deleted_while_the_operator_was_down_is_released_when_it_is_back(
+    stood_down: Installed, namespace: str, tmp_path: Path
+):
     story = Story(stood_down, namespace)
     with LocalOperator(stood_down, namespace, tmp_path):
         story.apply_pool(replicas=2, pods={"max": MAX})
@@ -86,12 +96,9 @@ def test_a_pool_deleted_while_the_operator_was_down_is_released_when_it_is_back(
     story.kubectl("delete", "executionpool", "pool", "--wait=false")
     assert len(story.pods()) == 2
     with LocalOperator(stood_down, namespace, tmp_path):
-        eventually(lambda: "NotFound" in _describe(story), "the pool released", 30)
+        eventually(
+            lambda: "NotFound" in story.words_of("--namespace", namespace, "get", "executionpool", "pool"),
+            "the pool released",
+            30,
+        )
     assert story.pods() == []
-
-
-def _describe(story: Story) -> str:
-    try:
-        return story.kubectl("get", "executionpool", "pool")
-    except Exception as error:
-        return str(error)

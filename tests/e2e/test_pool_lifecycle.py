@@ -23,7 +23,7 @@ def test_kubectl_shows_what_a_pool_holds(story: Story):
 
 def test_a_deleted_warm_pod_is_replaced(story: Story):
     story.ready_pool()
-    victim = sorted(story.pod_names())[0]
+    victim = min(story.pod_names())
     story.kubectl("delete", "pod", victim, "--wait=false")
     eventually(lambda: len(story.pod_names() - {victim}) == 2, "a replacement", 5)
     story.settled(2)
@@ -47,7 +47,11 @@ def test_a_template_change_replaces_all_executors_and_never_leaves_the_pool_empt
     story.apply_pool(pods={"slots": 2})
 
     def all_new() -> bool:
-        ready = [pod for pod in story.pods() if any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))]
+        ready = [
+            pod
+            for pod in story.pods()
+            if any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
+        ]
         assert ready, "no executor was ready during the change"
         return not before & story.pod_names()
 
@@ -69,7 +73,11 @@ def test_a_bad_image_is_told_within_ten_seconds_while_good_executors_serve(story
     good = story.pod_names()
     started = time.monotonic()
     story.apply_pool(pods={"image": "localhost/there-is-no-such-image:1"})
-    told = eventually(lambda: "there-is-no-such-image" in story.status()["tiers"][0].get("message", ""), "the image named in the status", 10)
+    told = eventually(
+        lambda: "there-is-no-such-image" in story.status()["tiers"][0].get("message", ""),
+        "the image named in the status",
+        10,
+    )
     assert told
     assert time.monotonic() - started < 10
     assert good <= story.pod_names()
@@ -79,7 +87,11 @@ def test_a_bad_image_is_told_within_ten_seconds_while_good_executors_serve(story
 def test_a_bad_image_in_a_new_pool_has_a_condition_and_an_event_within_ten_seconds(story: Story):
     story.apply_pool(pods={"image": "localhost/there-is-no-such-image:1"})
     eventually(lambda: story.condition("WarmPoolFilled").get("reason") == "ImageUnavailable", "the condition", 10)
-    reasons = lambda: [event["reason"] for event in story.json("events.events.k8s.io")["items"] if event["regarding"]["kind"] == "ExecutionPool"]  # noqa: E731
+
+    def reasons() -> list[str]:
+        events = story.json("events.events.k8s.io")["items"]
+        return [event["reason"] for event in events if event["regarding"]["kind"] == "ExecutionPool"]
+
     eventually(lambda: "ImageUnavailable" in reasons(), "the event", 5)
 
 

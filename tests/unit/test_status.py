@@ -18,9 +18,21 @@ def status_of(world: Snapshot, timestamp: str = LATER) -> ExecutionPoolStatus:
 
 
 def was(ready: str, *, reconciling: bool, generation: int = 1) -> ExecutionPoolStatus:
-    conditions = [Condition(type="Ready", status=ready, observed_generation=generation, last_transition_time=THEN, reason="Serving")]
+    conditions = [
+        Condition(
+            type="Ready", status=ready, observed_generation=generation, last_transition_time=THEN, reason="Serving"
+        )
+    ]
     if reconciling:
-        conditions.append(Condition(type="Reconciling", status="True", observed_generation=generation, last_transition_time=THEN, reason="Applying"))
+        conditions.append(
+            Condition(
+                type="Reconciling",
+                status="True",
+                observed_generation=generation,
+                last_transition_time=THEN,
+                reason="Applying",
+            )
+        )
     return ExecutionPoolStatus(observed_generation=generation, conditions=conditions)
 
 
@@ -37,15 +49,39 @@ APPLIED = was("True", reconciling=False)
         pytest.param([executor("r")], FIRST, "True", False, id="first generation, one ready: applied"),
         pytest.param([claimed("c")], FIRST, "True", False, id="first generation, claimed at once: applied"),
         pytest.param([], was("False", reconciling=True), "False", True, id="not applied, was False: as it was"),
-        pytest.param([executor("o", template_hash=OLD)], was("True", reconciling=True), "True", True, id="an older template serves: ready and reconciling"),
-        pytest.param([executor("o", template_hash=OLD), executor("n")], was("True", reconciling=True), "True", True, id="an older one is left: still reconciling"),
-        pytest.param([claimed("o", template_hash=OLD), executor("n")], was("True", reconciling=True), "True", False, id="a claimed older one is not waited for"),
-        pytest.param([executor("s", Phase.STARTING)], APPLIED, "True", False, id="applied, all claimed away, more on the way"),
+        pytest.param(
+            [executor("o", template_hash=OLD)],
+            was("True", reconciling=True),
+            "True",
+            True,
+            id="an older template serves: ready and reconciling",
+        ),
+        pytest.param(
+            [executor("o", template_hash=OLD), executor("n")],
+            was("True", reconciling=True),
+            "True",
+            True,
+            id="an older one is left: still reconciling",
+        ),
+        pytest.param(
+            [claimed("o", template_hash=OLD), executor("n")],
+            was("True", reconciling=True),
+            "True",
+            False,
+            id="a claimed older one is not waited for",
+        ),
+        pytest.param(
+            [executor("s", Phase.STARTING)], APPLIED, "True", False, id="applied, all claimed away, more on the way"
+        ),
         pytest.param([], APPLIED, "False", False, id="applied and nothing serves or comes"),
-        pytest.param([troubled("s", Reason.IMAGE_UNAVAILABLE)], APPLIED, "False", False, id="applied and what comes is stuck"),
+        pytest.param(
+            [troubled("s", Reason.IMAGE_UNAVAILABLE)], APPLIED, "False", False, id="applied and what comes is stuck"
+        ),
     ],
 )
-def test_ready_and_reconciling_follow_the_table(members: list[Executor], before: ExecutionPoolStatus, ready: str, reconciling: bool):
+def test_ready_and_reconciling_follow_the_table(
+    members: list[Executor], before: ExecutionPoolStatus, ready: str, reconciling: bool
+):
     status = status_of(snapshot(*members, pool=pool(status=before)))
     assert condition(status, ConditionType.READY).status == ready
     assert (condition(status, ConditionType.RECONCILING) is not None) == reconciling
@@ -78,7 +114,9 @@ def test_the_first_status_is_unknown_and_reconciling_with_a_selector():
 
 @pytest.mark.parametrize("reason", [Reason.IMAGE_UNAVAILABLE, Reason.UNSCHEDULABLE, Reason.CRASHING])
 def test_the_cause_of_an_empty_place_is_the_reason_of_warm_pool_filled(reason: Reason):
-    filled = condition(status_of(snapshot(executor("a"), executor("b"), troubled("s", reason))), ConditionType.WARM_POOL_FILLED)
+    filled = condition(
+        status_of(snapshot(executor("a"), executor("b"), troubled("s", reason))), ConditionType.WARM_POOL_FILLED
+    )
     assert (filled.status, filled.reason) == ("False", reason)
     assert "2 of 3 ready" in filled.message
     assert "the provider's words" in filled.message
@@ -94,8 +132,18 @@ def test_a_missing_runtime_class_stalls_the_pool():
     [
         pytest.param(snapshot(), "Unknown", "no executor has reported", id="nobody has reported"),
         pytest.param(snapshot(executor("r", egress=Egress.CLOSED)), "True", "out of reach", id="policies hold"),
-        pytest.param(snapshot(executor("r", egress=Egress.OPEN)), "False", "network policies are not enforced", id="policies do not hold"),
-        pytest.param(snapshot(executor("r", egress=Egress.CLOSED), user_namespaces=False), "False", "no user namespace", id="no user namespaces"),
+        pytest.param(
+            snapshot(executor("r", egress=Egress.OPEN)),
+            "False",
+            "network policies are not enforced",
+            id="policies do not hold",
+        ),
+        pytest.param(
+            snapshot(executor("r", egress=Egress.CLOSED), user_namespaces=False),
+            "False",
+            "no user namespace",
+            id="no user namespaces",
+        ),
     ],
 )
 def test_isolation_says_what_is_weaker_than_it_looks(world: Snapshot, status: str, says: str):
@@ -108,7 +156,12 @@ def test_numbers_are_those_of_the_scaled_tier_and_the_warm_column_those_of_all()
     tiers = [{"name": "a", "pods": {"max": 4}}, {"name": "b", "pods": {"max": 4, "warm": 1}}]
     both = pool(spec=spec(tiers=tiers, scaledTier="a", replicas=2))
     hashes = {"a": "hash-current", "b": "hash-current"}
-    members = [executor("1", tier="a"), executor("2", Phase.STARTING, tier="a"), executor("3", tier="b"), claimed("4", tier="b")]
+    members = [
+        executor("1", tier="a"),
+        executor("2", Phase.STARTING, tier="a"),
+        executor("3", tier="b"),
+        claimed("4", tier="b"),
+    ]
     status = status_of(snapshot(*members, pool=both, template_hashes=hashes))
     assert (status.replicas, status.ready_replicas, status.desired_replicas) == (2, 1, 2)
     assert (status.warm, status.claimed) == ("2/3", 1)

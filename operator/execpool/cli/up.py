@@ -37,7 +37,7 @@ def up(
         key = _install(door)
         with gateway_url(door) as url:
             failed = 0 if skip_workload else _run_workload(url, key, record)
-            _farewell(door, url, key)
+            _farewell(url)
     except UpError as error:
         console.print(f"[red]up:[/red] {error}", soft_wrap=True)
         raise typer.Exit(1) from None
@@ -51,9 +51,18 @@ def down(context: Annotated[str, typer.Option(help="kubectl context of your clus
         door = choose_door(Path.cwd(), context, "", PLACEHOLDER_TAG)
         if context:
             with _step("deleting pools, waiting for their executors to end"):
-                door.kubectl("delete", "executionpools", "--all", "--all-namespaces", f"--timeout={WAIT_SECONDS}s", "--ignore-not-found")
+                door.kubectl(
+                    "delete",
+                    "executionpools",
+                    "--all",
+                    "--all-namespaces",
+                    f"--timeout={WAIT_SECONDS}s",
+                    "--ignore-not-found",
+                )
             with _step("removing execpool"):
-                door.kubectl("delete", "--kustomize", "manifests/base", "--ignore-not-found", f"--timeout={WAIT_SECONDS}s")
+                door.kubectl(
+                    "delete", "--kustomize", "manifests/base", "--ignore-not-found", f"--timeout={WAIT_SECONDS}s"
+                )
                 door.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", f"--timeout={WAIT_SECONDS}s")
         else:
             door.close()
@@ -88,7 +97,12 @@ def _install(door: Door) -> str:
         door.kubectl("apply", "--filename", "manifests/samples/pool.yaml")
         key = _ensure_key(door)
         door.kubectl(
-            "--namespace", NAMESPACE, "wait", "--for=condition=Ready", f"executionpool/{POOL}", f"--timeout={WAIT_SECONDS}s"
+            "--namespace",
+            NAMESPACE,
+            "wait",
+            "--for=condition=Ready",
+            f"executionpool/{POOL}",
+            f"--timeout={WAIT_SECONDS}s",
         )
     console.print(door.kubectl("--namespace", NAMESPACE, "get", "executionpool", POOL).rstrip())
     return key
@@ -107,7 +121,9 @@ def apply_base(door: Door, images: dict[str, str]) -> None:
         base = base.replace(f"{name}:{PLACEHOLDER_TAG}", images[target])
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": GATEWAY[0]}}
     door.kubectl("apply", "--server-side", "--filename", "-", stdin=json.dumps(namespace))
-    if not door.kubectl("--namespace", GATEWAY[0], "get", "secret", keys.ROOT_KEY_SECRET, "--ignore-not-found", "--output", "name"):
+    if not door.kubectl(
+        "--namespace", GATEWAY[0], "get", "secret", keys.ROOT_KEY_SECRET, "--ignore-not-found", "--output", "name"
+    ):
         door.kubectl("create", "--filename", "-", stdin=json.dumps(keys.make_root_key(GATEWAY[0])))
     door.kubectl("apply", "--server-side", "--force-conflicts", "--filename", "-", stdin=base)
 
@@ -115,7 +131,9 @@ def apply_base(door: Door, images: dict[str, str]) -> None:
 def _ensure_key(door: Door) -> str:
     """Return the key of an earlier run if the cluster knows it, else make one."""
     file = _key_file()
-    known = door.kubectl("--namespace", NAMESPACE, "get", "executionkeys", "--output", "jsonpath={.items[*].spec.keyHash}").split()
+    known = door.kubectl(
+        "--namespace", NAMESPACE, "get", "executionkeys", "--output", "jsonpath={.items[*].spec.keyHash}"
+    ).split()
     if file.exists() and keys.hash_of(file.read_text().strip()) in known:
         return file.read_text().strip()
     secret, manifest = keys.make_key(tenant=TENANT, namespace=NAMESPACE, name=TENANT, pools=[POOL])
@@ -134,8 +152,8 @@ def _run_workload(url: str, key: str, record: Path | None) -> int:
     return 0
 
 
-def _farewell(door: Door, url: str, key: str) -> None:
-    del key  # shown by its file's name, never printed: terminals are recorded and shared
+def _farewell(url: str) -> None:
+    # The key is named by its file and never printed: terminals are recorded and shared.
     console.print()
     console.print("[bold]Your own code, now:[/bold]")
     console.print(f"  export EXECPOOL_URL={url} EXECPOOL_KEY=$(cat {_key_file()})", soft_wrap=True)
@@ -157,5 +175,3 @@ def _step(what: str) -> Iterator[None]:
 
 def _key_file() -> Path:
     return Path(".state") / "key"
-
-

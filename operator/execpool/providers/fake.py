@@ -11,7 +11,7 @@ from typing import Any
 from execpool.kube.client import Object
 from execpool.kube.fake import FakeKube
 from execpool.kube.kinds import PODS
-from execpool.protocol import Egress, Expect, ExecutorPhase, RetireRequest, State
+from execpool.protocol import Egress, ExecutorPhase, Expect, RetireRequest, State
 from execpool.providers.control import Answer
 
 
