@@ -42,9 +42,9 @@ async def measure(space: Namespace) -> Result:
             "gateway, NDJSON": caller.stream,
         }
         await _rounds(arms, WARM_UP)
-        before = await _gateway_seconds(cluster)
+        before = _cpu_seconds(cluster)
         series = await _rounds(arms, ROUNDS)
-        own, cpu = (after - earlier for after, earlier in zip(await _gateway_seconds(cluster), before, strict=True))
+        cpu = _cpu_seconds(cluster) - before
     direct = series.pop("direct")
     through = series["gateway, JSON"]
     return Result(

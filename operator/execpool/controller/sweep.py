@@ -22,9 +22,6 @@ from execpool.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
-GRACE_SECONDS = 5.0
-"""A pool this young may be on its way through the watch."""
-
 
 @dataclass
 class Sweep:
@@ -35,6 +32,8 @@ class Sweep:
     tasks: PoolTasks
     namespaces: tuple[str, ...]
     seconds: float
+    grace_seconds: float = 5.0
+    """A pool found only by listing is given this long to come through the watch."""
     watch_is_dead: bool = False
     _suspects: frozenset[str] = field(default_factory=frozenset)
 
@@ -52,7 +51,7 @@ class Sweep:
         pools = await self._pools()
         late = [ref for ref in pools if ref.uid not in self.tasks.uids()]
         if late:
-            await asyncio.sleep(GRACE_SECONDS)
+            await asyncio.sleep(self.grace_seconds)
         for ref in late:
             if self.tasks.nudge(ref):
                 metrics.POOLS_FOUND_LATE.inc()
