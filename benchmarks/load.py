@@ -1,8 +1,8 @@
-"""Sends executions of `1+1` through the gateway and checks every answer."""
+"""Sends executions of `1+1` through the gateway and checks every answer; how often and how fast."""
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,18 @@ class Caller:
         if response.status != 200:
             raise BenchmarkError(f"the gateway answered {response.status}: {answer[:300].decode(errors='replace')}")
         return answer
+
+
+def rounds(most: int, *, least: int, seconds: float) -> Iterator[int]:
+    """Count rounds up to `most`, but no more once the time is used up; `least` there are in any case.
+
+    A busy machine then gives fewer samples, and says so by its n, rather than no result.
+    """
+    deadline = time.monotonic() + seconds
+    for number in range(most):
+        if number >= least and time.monotonic() > deadline:
+            return
+        yield number
 
 
 async def timed(work: Coroutine[Any, Any, None]) -> float:

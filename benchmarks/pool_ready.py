@@ -20,6 +20,7 @@ from typing import Any
 from benchmarks.bare_pods import make_bare_pod
 from benchmarks.cluster import Namespace, delete, is_ready, is_true, pool_manifest
 from benchmarks.figures import Result, times
+from benchmarks.load import rounds
 from benchmarks.watching import Seen, Watch
 from execpool.kube.client import EventType
 from execpool.kube.kinds import PODS, POOLS, Kind
@@ -38,11 +39,11 @@ async def measure(space: Namespace) -> Result:
     bare: Series = defaultdict(list)
     async with Watch(space.kube, PODS, space.name) as pods, Watch(space.kube, POOLS, space.name) as pools:
         async with _raw_controller(space, NOWHERE):
-            for number in range(CREATIONS):
+            for number in rounds(CREATIONS, least=5, seconds=15.0):
                 await _pool_created(space, f"p{number}", pods, ours)
                 await _config_map_created(space, f"c{number}", pods, bare)
         async with _raw_controller(space, {}):
-            for number in range(ROUNDS):
+            for number in rounds(ROUNDS, least=3, seconds=50.0):
                 await _pool_filled(space, f"q{number}", pods, pools, ours)
                 await _config_map_filled(space, f"d{number}", pods, bare)
     return Result(

@@ -3,15 +3,18 @@
 A running warm pod of a full pool is deleted as `kubectl delete pod` does. Both times are those of one watch in this
 process: first the pod with a deletionTimestamp, then the pod that was not there before.
 
-Peer, alternating with ours: a ReplicaSet of the same pods, which kube-controller-manager refills.
+Peer, before and after ours in turn: a ReplicaSet of the same pods, which kube-controller-manager refills.
 """
+
+import asyncio
 
 from benchmarks.bare_pods import LABEL, make_bare_pod
 from benchmarks.cluster import Namespace, delete, is_ready
 from benchmarks.figures import Result, times
+from benchmarks.load import rounds
 from benchmarks.watching import Seen, Watch
 from execpool.api import names
-from execpool.kube.client import Object
+from execpool.kube.client import EventType, Object
 from execpool.kube.kinds import PODS, Kind
 
 WARM = 2
@@ -31,10 +34,12 @@ async def measure(space: Namespace) -> Result:
         Watch(space.kube, PODS, space.name, labels=f"{LABEL}={MAKER}") as theirs,
     ):
         await _full(theirs)
-        series: dict[str, list[float]] = {"execpool": [], "ReplicaSet": []}
-        for _ in range(ROUNDS):
-            series["execpool"].append(await _replaced(space, ours))
-            series["ReplicaSet"].append(await _replaced(space, theirs))
+        arms = {"execpool": ours, "ReplicaSet": theirs}
+        series: dict[str, list[float]] = {label: [] for label in arms}
+        for number in rounds(ROUNDS, least=10, seconds=60.0):
+            for label in list(arms) if number % 2 else reversed(arms):
+                series[label].append(await _replaced(space, arms[label]))
+            await asyncio.gather(_full(ours), _full(theirs))
         await delete(space.kube, REPLICA_SETS, replica_set)
     peer = series["ReplicaSet"]
     return Result(
@@ -47,20 +52,23 @@ async def measure(space: Namespace) -> Result:
 
 
 async def _replaced(space: Namespace, pods: Watch) -> float:
-    """Delete a ready pod; return the seconds from the news of it to the new pod, once that one is ready too."""
+    """Delete a ready pod; return the seconds from the news of it to the new pod."""
     victim = _ready(pods)[0]
     start = len(pods.seen)
     await delete(space.kube, PODS, victim)
-    going = await pods.until(
-        lambda seen: seen.name == victim["metadata"]["name"] and seen.is_ending, "a pod going", start=start
-    )
+    name = victim["metadata"]["name"]
+    going = await pods.until(lambda seen: seen.name == name and seen.is_ending, "a pod going", start=start)
     new = await pods.until(lambda seen: seen.is_new, "a new pod", start=start)
-    await pods.until(lambda seen: seen.name == new.name and is_ready(seen.object), "the new pod ready", start=start)
     return new.at - going.at
 
 
 async def _full(pods: Watch) -> None:
-    await pods.until(lambda _: len(_ready(pods)) == WARM, "a full ReplicaSet", 60.0)
+    """Wait until as many are ready as there should be, and none is going any more."""
+    await pods.until(lambda _: len(_ready(pods)) == WARM == _present(pods), "all pods ready again", 60.0)
+
+
+def _present(pods: Watch) -> int:
+    return sum(seen.type is not EventType.DELETED for seen in {seen.name: seen for seen in pods.seen}.values())
 
 
 def _ready(pods: Watch) -> list[Object]:

@@ -22,10 +22,11 @@ def arm(method: str, plural: str, number: int, instant: str) -> None:
         nonlocal seen
         here = verb == method and kind.plural == plural
         seen += here
-        if here and seen == number and instant == "before":
+        chosen = here and seen == number  # decided now: others of the kind may pass while this one is on its way
+        if chosen and instant == "before":
             os.kill(os.getpid(), signal.SIGKILL)
         answer = await genuine(self, verb, kind, path, **options)
-        if here and seen == number and instant == "after":
+        if chosen and instant == "after":
             os.kill(os.getpid(), signal.SIGKILL)
         return answer
 
