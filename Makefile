@@ -9,7 +9,7 @@ REGISTRY ?=
 TAG ?= dev
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test programs unit component e2e lint format generate lock bench images clean
+.PHONY: help up down test programs unit component e2e lint format generate lock bench images picture clean
 
 help:  ## show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ lock:  ## new lock files, with hashes and without index addresses (needs uv)
 
 bench: $(VENV)/.ready  ## every benchmark, each beside its peer in the same run
 	$(BIN)/python -m benchmarks
+
+picture: $(VENV)/.ready  ## the picture in the README, from a real run of the workload
+	@$(BIN)/execpool up --record docs/workload.svg
 
 images:  ## build and push both images for your own cluster: make images REGISTRY=registry.example/team TAG=1
 	@test -n "$(REGISTRY)" || { echo "make images needs REGISTRY=, the registry and path to push to"; exit 2; }

@@ -161,7 +161,7 @@ def _farewell(url: str) -> None:
         '  curl -s $EXECPOOL_URL/v1/executions -H "Authorization: Bearer $EXECPOOL_KEY" -d \'{"code": "sum(range(10))", "pool": "agents"}\'',
         soft_wrap=True,
     )
-    console.print("  .venv/bin/execpool run examples/workload/user-1/*.py --pool agents", soft_wrap=True)
+    console.print("  .venv/bin/execpool run examples/workload/user-1/portfolio_risk.py --pool agents", soft_wrap=True)
     console.print("[bold]Undo:[/bold] make down")
 
 
