@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -82,9 +83,14 @@ class ClusterBench:
             assert answer.status == 200, await answer.text()
 
 
+@cache
+def _executor_image() -> str:
+    return LocalClusterDoor(ROOT).images()["executor"]
+
+
 @asynccontextmanager
 async def cluster_bench(cluster: Any, namespace: str) -> AsyncIterator[ClusterBench]:
-    image = LocalClusterDoor(ROOT).images()["executor"]
+    image = _executor_image()
     async with await KubeClient.connect(kubeconfig=str(cluster.kubeconfig)) as kube, HttpControl() as control:
         yield ClusterBench(kube, control, image, namespace)
 
