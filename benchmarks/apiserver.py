@@ -16,6 +16,8 @@ WRITES = frozenset({"POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION
 QUESTIONS = frozenset({"tokenreviews", "subjectaccessreviews", "selfsubjectaccessreviews", "localsubjectaccessreviews"})
 """Kinds that are posted and never stored."""
 
+LISTED = 8
+
 Counts = Counter[tuple[str, str]]
 """By verb and resource."""
 
@@ -52,8 +54,11 @@ async def read_total(cluster: Cluster, part: Part, name: str) -> float:
 
 
 def by_resource(counts: Counts) -> str:
-    """Return counts in words, the largest first."""
-    return ", ".join(f"{verb} {resource} {count}" for (verb, resource), count in counts.most_common()) or "none"
+    """Return counts in words, the largest first; the rest of a long list as a sum."""
+    listed = counts.most_common(LISTED)
+    words = [f"{verb} {resource} {count}" for (verb, resource), count in listed]
+    rest = counts.total() - sum(count for _, count in listed)
+    return ", ".join(words + [f"others {rest}"] * (rest > 0)) or "none"
 
 
 async def _own_writes(cluster: Cluster, part: Part) -> Counts:

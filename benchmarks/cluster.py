@@ -149,11 +149,13 @@ def is_true(wire: Object, condition: str) -> bool:
     return held.get("status") == "True" and held.get("observedGeneration", 0) in (0, wire["metadata"].get("generation"))
 
 
-async def delete(kube: KubeClient, kind: Kind, wire: Object) -> None:
+async def delete(kube: KubeClient, kind: Kind, wire: Object, *, grace_seconds: int | None = None) -> None:
     """Delete an object if it is still there."""
     metadata = wire["metadata"]
     try:
-        await kube.delete(kind, metadata["namespace"], metadata["name"], uid=metadata["uid"])
+        await kube.delete(
+            kind, metadata["namespace"], metadata["name"], uid=metadata["uid"], grace_seconds=grace_seconds
+        )
     except NotFoundError:
         return
 

@@ -57,7 +57,7 @@ def rounds(most: int, *, least: int, seconds: float) -> Iterator[int]:
         yield number
 
 
-async def timed(work: Coroutine[Any, Any, None]) -> float:
+async def timed(work: Coroutine[Any, Any, object]) -> float:
     """Return how long something took, in seconds."""
     began = time.perf_counter()
     await work

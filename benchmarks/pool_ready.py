@@ -27,7 +27,9 @@ from execpool.kube.kinds import PODS, POOLS, Kind
 
 WARM = 3
 CREATIONS = 15
-ROUNDS = 7
+ROUNDS = 9
+PAUSE_SECONDS = 0.7
+"""For the kubelet to end what was removed, and for the API server: a LIST within 100 ms of another may wait as long."""
 CONFIG_MAPS = Kind("", "v1", "configmaps", "ConfigMap")
 NOWHERE: dict[str, Any] = {"podTemplate": {"nodeSelector": {"bench/node": "none"}}}
 
@@ -39,11 +41,11 @@ async def measure(space: Namespace) -> Result:
     bare: Series = defaultdict(list)
     async with Watch(space.kube, PODS, space.name) as pods, Watch(space.kube, POOLS, space.name) as pools:
         async with _raw_controller(space, NOWHERE):
-            for number in rounds(CREATIONS, least=5, seconds=15.0):
+            for number in rounds(CREATIONS, least=5, seconds=20.0):
                 await _pool_created(space, f"p{number}", pods, ours)
                 await _config_map_created(space, f"c{number}", pods, bare)
         async with _raw_controller(space, {}):
-            for number in rounds(ROUNDS, least=3, seconds=50.0):
+            for number in rounds(ROUNDS, least=3, seconds=55.0):
                 await _pool_filled(space, f"q{number}", pods, pools, ours)
                 await _config_map_filled(space, f"d{number}", pods, bare)
     return Result(
@@ -66,7 +68,7 @@ async def _pool_created(space: Namespace, name: str, pods: Watch, series: Series
     pool = await space.kube.create(POOLS, space.name, pool_manifest(name, warm=WARM, **NOWHERE))
     await _note_creation(name, pods, began, series)
     await delete(space.kube, POOLS, pool)
-    await pods.until_empty(f"the pods of {name} gone", prefix=f"{name}-")
+    await _remove_pods(space, name, pods)
 
 
 async def _config_map_created(space: Namespace, name: str, pods: Watch, series: Series) -> None:
@@ -92,7 +94,7 @@ async def _pool_filled(space: Namespace, name: str, pods: Watch, pools: Watch, s
     for label, seen in (("first", first), ("ready", ready), ("filled", filled)):
         series[label].append(seen.at - began)
     await delete(space.kube, POOLS, pool)
-    await pods.until_empty(f"the pods of {name} gone", prefix=f"{name}-")
+    await _remove_pods(space, name, pods)
 
 
 async def _config_map_filled(space: Namespace, name: str, pods: Watch, series: Series) -> None:
@@ -104,9 +106,11 @@ async def _config_map_filled(space: Namespace, name: str, pods: Watch, series: S
 
 
 async def _remove_pods(space: Namespace, name: str, pods: Watch) -> None:
+    """Remove pods at once: their orderly end takes seconds and is not what is measured."""
     living = {seen.name: seen.object for seen in pods.seen if seen.name.startswith(f"{name}-")}
-    await asyncio.gather(*(delete(space.kube, PODS, pod) for pod in living.values()))
+    await asyncio.gather(*(delete(space.kube, PODS, pod, grace_seconds=0) for pod in living.values()))
     await pods.until_empty(f"the pods of {name} gone", prefix=f"{name}-")
+    await asyncio.sleep(PAUSE_SECONDS)
 
 
 class _Count:

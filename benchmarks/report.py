@@ -32,7 +32,8 @@ def show(console: Console, outcome: Outcome) -> None:
     """Print one outcome for a person."""
     console.print(f"\n[bold]{outcome.name}[/bold]: {outcome.question}", soft_wrap=True)
     if outcome.result is None:
-        console.print(f"[red]failed:[/red] {outcome.error}", soft_wrap=True)
+        where = f"{outcome.seconds:.0f} s, load {outcome.load_before:.1f} before, {outcome.load_after:.1f} after"
+        console.print(f"[red]failed:[/red] {outcome.error} ({where})", soft_wrap=True)
         return
     console.print(_table(outcome.result.rows))
     for note in outcome.result.notes:
@@ -59,7 +60,7 @@ def machine() -> dict[str, str | int | None]:
 
 def _table(rows: tuple[Row, ...]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for heading in ("p50", "p99", "unit", "n", "to peer", "95 %"):
         table.add_column(heading, justify="left" if heading == "unit" else "right")
     for row in rows:

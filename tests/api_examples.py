@@ -63,7 +63,7 @@ tiers:
     maxAgeSeconds: 604800
     podTemplate:
       labels: {cost-centre: research, example.com/team: a}
-      annotations: {example.com/why: "because: it is so"}
+      annotations: {why: "because: it is so"}
       imagePullSecrets: [{name: pull}]
       nodeSelector: {kubernetes.io/arch: amd64}
       tolerations: [{key: dedicated, operator: Exists, effect: NoSchedule}, {operator: Exists}]

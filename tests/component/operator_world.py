@@ -29,6 +29,7 @@ class OperatorWorld:
     waiting: dict[str, int] = field(default_factory=dict)
     now: float = 1_767_225_700.0
     most_seen: int = 0
+    root_key: bytes = b"k" * 32
 
     def __post_init__(self) -> None:
         self.kubelet = FakeKubelet(self.kube, self.executors)
@@ -39,7 +40,7 @@ class OperatorWorld:
         provider = PodsProvider(
             kube=self.kube,
             control=self.executors,
-            keys=KeyRing((RootKey(b"k" * 32),)),
+            keys=KeyRing((RootKey(self.root_key),)),
             profile=ExecutorProfile("execpool-executor:test"),
             control_namespace="execpool-system",
         )

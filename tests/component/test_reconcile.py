@@ -295,3 +295,136 @@ async def test_the_finalizer_is_ours_alone_to_take_and_release():
     world.delete_pool()
     await world.settle(ref)
     assert world.pool()["metadata"]["finalizers"] == ["someone/else"]
+
+
+async def test_a_crashing_image_fills_no_tier_and_is_mended_by_a_good_one():
+    world = OperatorWorld()
+    world.kubelet.crashing.add("crash:1")
+    ref = world.apply_pool(replicas=3, pods={"max": 20, "image": "crash:1"})
+    await world.settle(ref)
+    assert len(world.pods()) == 3
+    assert (world.condition("WarmPoolFilled")["reason"], world.status()["claimed"]) == ("Crashing", 0)
+    world.apply_pool(replicas=3, pods={"max": 20})
+    await world.settle(ref, rounds=20)
+    assert (len(world.pods()), world.status()["readyReplicas"]) == (3, 3)
+
+
+async def test_the_claim_secret_is_told_only_to_the_executor_it_belongs_to():
+    world = OperatorWorld()
+    ref = world.apply_pool()
+    await world.settle(ref)
+    forged = world.kubelet.executor_of(world.pods()[0])
+    forged.secret_hash = "of another executor"
+    world.apply_pool(replicas=0)
+    await world.settle(ref)
+    assert len(world.executors.secrets_heard) == 2, "two genuine ones were told theirs"
+    assert len(world.pods()) == 1
+
+
+async def test_executors_of_a_root_key_that_is_gone_are_replaced():
+    world = OperatorWorld()
+    ref = world.apply_pool()
+    await world.settle(ref)
+    old = set(world.pods())
+    world.root_key = b"n" * 32
+    world.reconciler = world.new_operator()
+    await world.settle(ref, rounds=30)
+    assert not old & set(world.pods())
+    assert len(world.pods()) == 3
+
+
+async def test_writes_that_keep_failing_are_repeated_ever_more_slowly_and_told():
+    world = OperatorWorld()
+    ref = world.apply_pool()
+    await world.settle(ref)
+
+    def refuse(call: Call) -> None:
+        if (call.verb, call.plural) == ("delete", "pods"):
+            raise ForbiddenError(403, "Forbidden", "a webhook says no")
+
+    world.kube.before = refuse
+    world.apply_pool(replicas=0)
+    dues = []
+    for _ in range(8):
+        dues.append(await world.pass_once(ref))
+        world.kubelet.step()
+        world.now += dues[-1]
+    assert dues[-1] > 10 * dues[0]
+    assert "a webhook says no" in world.status()["tiers"][0]["message"]
+
+
+async def test_a_pool_whose_stored_spec_is_no_longer_valid_can_be_deleted():
+    world = OperatorWorld()
+    ref = world.apply_pool()
+    await world.settle(ref)
+    world.apply_pool(tiers=[{"name": "local", "pods": {"max": 2, "warm": 5}}])
+    world.delete_pool()
+    assert await world.settle(ref) is None
+    assert (world.pods(), world.kube.peek(POOLS)) == ([], ())
+
+
+async def test_without_network_policies_no_executor_is_created_and_the_pool_says_why():
+    world = OperatorWorld()
+
+    def refuse(call: Call) -> None:
+        if (call.verb, call.plural) == ("create", "networkpolicies"):
+            raise ForbiddenError(403, "Forbidden", "policies are not yours to make")
+
+    world.kube.before = refuse
+    ref = world.apply_pool()
+    await world.pass_once(ref)
+    await world.pass_once(ref)
+    assert world.pods() == []
+    assert "policies are not yours to make" in world.condition("WarmPoolFilled")["message"]
+
+
+async def test_the_policy_of_a_dropped_tier_goes_and_the_plan_comes_to_rest():
+    world = OperatorWorld()
+    two = [{"name": "a", "pods": {"max": 2}}, {"name": "b", "pods": {"max": 2}}]
+    ref = world.apply_pool(tiers=two, scaledTier="a", replicas=1)
+    await world.settle(ref)
+    world.apply_pool(tiers=two[:1], replicas=1)
+    await world.settle(ref)
+    assert len(world.kube.peek(NETWORK_POLICIES)) == 1
+    before = len(world.kube.writes())
+    await world.settle(ref, rounds=3)
+    assert len(world.kube.writes()) == before
+
+
+async def test_a_drain_writes_no_status_every_second():
+    world = OperatorWorld()
+    ref = world.apply_pool(deletion={"policy": "Drain", "timeoutSeconds": 86400})
+    await world.settle(ref)
+    world.kubelet.executor_of(world.pods()[0]).claim("p1", running=1)
+    world.delete_pool()
+    await world.settle(ref)
+    world.kube.calls.clear()
+    await world.settle(ref, rounds=10)
+    assert [call for call in world.kube.writes() if call.plural == "executionpools"] == []
+
+
+async def test_an_event_that_has_expired_is_written_anew():
+    world = OperatorWorld()
+    ref = world.apply_pool()
+    await world.settle(ref)
+    for event in world.kube.peek(EVENTS):
+        world.kube.drop(EVENTS, "agents", event["metadata"]["name"])
+    world.apply_pool(suspend=True)
+    await world.settle(ref)
+    world.apply_pool()
+    await world.settle(ref)
+    assert "Serving" in {event["reason"] for event in world.kube.peek(EVENTS)}
+
+
+@pytest.mark.parametrize(
+    "odd", [{"egress": []}, {"claim": 5}, {"claim": {"epoch": float("inf")}}, {"phase": []}, {"pod_uid": 7}]
+)
+async def test_a_hostile_state_neither_stops_its_pool_nor_counts_as_warm(odd: dict):
+    world = OperatorWorld()
+    ref = world.apply_pool()
+    await world.settle(ref)
+    hostile = world.kubelet.executor_of(world.pods()[0])
+    hostile.claim("p1", running=1)
+    hostile.says = odd
+    await world.settle(ref, rounds=4)
+    assert world.status()["readyReplicas"] == 3

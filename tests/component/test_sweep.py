@@ -4,7 +4,7 @@ from tests.component.operator_world import OperatorWorld
 
 from execpool.controller.sweep import Sweep
 from execpool.controller.tasks import PoolTasks
-from execpool.kube.kinds import NETWORK_POLICIES, POOLS
+from execpool.kube.kinds import NETWORK_POLICIES, PODS, POOLS
 
 
 async def swept(world: OperatorWorld) -> tuple[Sweep, PoolTasks]:
@@ -76,3 +76,29 @@ async def test_an_empty_list_of_pools_ends_nobodys_executors():
         await sweep.once()
     await tasks.close()
     assert world.pods() == before
+
+
+async def test_an_object_with_half_our_labels_neither_stops_the_sweep_nor_is_touched():
+    world = OperatorWorld()
+    world.kube.put(PODS, "agents", {"metadata": {"name": "forged", "labels": {"execpool.dev/pool-uid": "x"}}})
+    sweep, _ = await swept(world)
+    for _ in range(3):
+        await sweep.once()
+    assert world.pods() == ["forged"]
+
+
+async def test_a_pool_deleted_while_the_list_travels_is_no_proof_of_a_dead_watch():
+    world = OperatorWorld()
+    world.apply_pool()
+    genuine = world.kube.list
+
+    async def late(kind, namespace=None, *, labels=""):
+        listing = await genuine(kind, namespace, labels=labels)
+        if kind is POOLS:
+            world.kube.drop(POOLS, "agents", "agents")
+        return listing
+
+    world.kube.list = late
+    sweep, _ = await swept(world)
+    await sweep.once()
+    assert not sweep.watch_is_dead

@@ -163,7 +163,27 @@ def test_a_failed_creation_is_not_repeated_before_its_time():
     failure = CreateFailure(Reason.QUOTA_EXCEEDED, "exceeded quota", retry_at=NOW + 7)
     decision = plan(snapshot(failures={"local": failure}))
     assert (created(decision), decision.requeue_after) == (0, 7.0)
-    assert "next attempt in 7 s" in decision.findings[0].message
+    assert "next attempt at 13:46:47 UTC" in decision.findings[0].message
+
+
+def test_a_failed_creation_is_no_longer_told_when_nothing_is_wanted():
+    failure = CreateFailure(Reason.INVALID_SPEC, "invalid", retry_at=NOW - 1)
+    decision = plan(snapshot(failures={"local": failure}, pool=pool(spec=spec(replicas=0))))
+    assert (decision.findings, decision.requeue_after) == ((), 60.0)
+
+
+@pytest.mark.parametrize(
+    "world",
+    [
+        pytest.param(snapshot(troubled("s", Reason.UNSCHEDULABLE), now=NOW + 10_000), id="unschedulable past its time"),
+        pytest.param(
+            snapshot(executor("o", created_at=NOW - 9000), troubled("n", Reason.IMAGE_UNAVAILABLE)),
+            id="over age, and its replacement cannot start",
+        ),
+    ],
+)
+def test_what_is_due_and_cannot_be_mended_by_time_does_not_spin(world: Snapshot):
+    assert plan(world).requeue_after >= 30.0
 
 
 def test_a_missing_runtime_class_creates_nothing_and_says_which_ones_exist():
@@ -202,7 +222,7 @@ def deleted(*members, seconds_ago: float = 1.0, **deletion):
 def test_deletion_drains_idle_ones_first_and_says_how_long_runs_have():
     decision = plan(deleted(executor("warm"), claimed("idle"), claimed("busy", running=1)))
     assert retired(decision) == {"warm": Reason.DELETING, "idle": Reason.DELETING}
-    assert "have 299 s to end" in decision.findings[0].message
+    assert "may go on until 13:51:39 UTC" in decision.findings[0].message
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from tests.builders import pool, spec
 
 from execpool import protocol
 from execpool.api import names
+from execpool.core.backoff import backoff
 from execpool.core.proof import KeyRing, RootKey, principal_id
 from execpool.core.quantity import parse_quantity
 from execpool.kube.resources import (
@@ -151,3 +152,9 @@ def test_claim_secrets_differ_by_pool_executor_and_generation_and_a_retired_gene
     ring = KeyRing((two, one))
     assert (ring.current, ring.named(one.key_id), ring.named("gone")) == (two, one, None)
     assert "1" * 8 not in repr(one)
+
+
+@pytest.mark.parametrize("failures", [0, 1, 5, 1024, 10**6])
+def test_a_backoff_grows_to_its_limit_and_no_number_of_failures_overflows_it(failures: int):
+    assert 0.1 <= backoff(failures, 0.1, 5.0) <= 5.0
+    assert backoff(failures + 1, 0.1, 5.0) >= backoff(failures, 0.1, 5.0)

@@ -76,6 +76,7 @@ class Reason(StrEnum):
     CRASHING = "Crashing"
     START_TIMED_OUT = "StartTimedOut"
     UNREACHABLE = "Unreachable"
+    WRITE_FAILED = "WriteFailed"
     AWAITING_OBSERVATION = "AwaitingObservation"
     # TiersAvailable
     AVAILABLE = "Available"

@@ -81,9 +81,11 @@ class PodTemplate(Model):
             field_path=".labels",
         ),
         Rule(
-            cel="!has(self.annotations) || self.annotations.all(k, !k.contains('execpool.dev/') && !k.contains('kubernetes.io/'))",
-            message="annotations under execpool.dev/ and kubernetes.io/ change how a pod is run; choose another prefix",
-            holds=lambda self: not any("execpool.dev/" in key or "kubernetes.io/" in key for key in self.annotations),
+            # Nearly every controller and runtime that changes a pod by annotation does so by a prefixed one (extra network
+            # cards, cloud identities, secret injection): a list of those to refuse would never be complete.
+            cel="!has(self.annotations) || self.annotations.all(k, !k.contains('/'))",
+            message="annotations with a prefix can change how a pod is run; use a name without one",
+            holds=lambda self: not any("/" in key for key in self.annotations),
             field_path=".annotations",
         ),
         _qualified_keys("labels", "labels"),
@@ -94,7 +96,7 @@ class PodTemplate(Model):
     labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, max_length=16)
     """Extra labels of executor pods, for example a Kueue queue name or a cost centre."""
     annotations: dict[LabelKey, Message] = Field(default_factory=dict, max_length=16)
-    """Extra annotations of executor pods."""
+    """Extra annotations of executor pods, without a prefix: those with one can change how a pod is run."""
     image_pull_secrets: list[ImagePullSecret] = Field(
         default_factory=list, max_length=8, json_schema_extra=list_map("name")
     )
@@ -111,7 +113,7 @@ class ResourceLimits(Model):
     """Limits of the runner container, in which user code runs."""
 
     cpu: Quantity = "1"
-    """CPU cores of the runner container."""
+    """CPU cores of the runner container; write fractions as 500m, or in quotes."""
     memory: Quantity = "1Gi"
     """Memory of the runner container; one execution may use what is left of it beside the preloaded libraries."""
 

@@ -50,15 +50,10 @@ def down(context: Annotated[str, typer.Option(help="kubectl context of your clus
     try:
         door = choose_door(Path.cwd(), context, "", PLACEHOLDER_TAG)
         if context:
-            with _step("deleting pools, waiting for their executors to end"):
-                door.kubectl(
-                    "delete",
-                    "executionpools",
-                    "--all",
-                    "--all-namespaces",
-                    f"--timeout={WAIT_SECONDS}s",
-                    "--ignore-not-found",
-                )
+            _refuse_to_strand_pools(door)
+            with _step("deleting the pool, waiting for its executors to end"):
+                timeout = f"--timeout={WAIT_SECONDS}s"
+                door.kubectl("--namespace", NAMESPACE, "delete", "executionpool", POOL, timeout, "--ignore-not-found")
             with _step("removing execpool"):
                 door.kubectl(
                     "delete", "--kustomize", "manifests/base", "--ignore-not-found", f"--timeout={WAIT_SECONDS}s"
@@ -70,6 +65,15 @@ def down(context: Annotated[str, typer.Option(help="kubectl context of your clus
     except UpError as error:
         console.print(f"[red]down:[/red] {error}", soft_wrap=True)
         raise typer.Exit(1) from None
+
+
+def _refuse_to_strand_pools(door: Door) -> None:
+    """Refuse to remove the operator from under other pools, whose finalizers nobody would release then."""
+    names = "jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name} {end}"
+    pools = door.kubectl("get", "executionpools", "--all-namespaces", "--output", names).split()
+    others = [name for name in pools if name != f"{NAMESPACE}/{POOL}"]
+    if others:
+        raise UpError(f"other pools live in this cluster: {', '.join(others)}; delete them first, or keep execpool")
 
 
 def images() -> None:

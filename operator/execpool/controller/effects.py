@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from execpool.api.names import FINALIZER
 from execpool.controller.pools import as_written
+from execpool.core.backoff import backoff
 from execpool.core.model import CreateFailure, Pool
 from execpool.core.planning import (
     Action,
@@ -44,6 +45,15 @@ class Outcome:
     error: Exception | None = None
 
 
+@dataclass(frozen=True)
+class _Failed:
+    """The latest failed creation of a tier, and how many there were in a row in this generation."""
+
+    failure: CreateFailure
+    count: int
+    generation: int
+
+
 @dataclass
 class Effects:
     """Carries plans out."""
@@ -51,11 +61,12 @@ class Effects:
     kube: Kube
     provider: Provider
     clock: Callable[[], float] = time.time
-    _failures: dict[str, dict[str, tuple[int, CreateFailure]]] = field(default_factory=dict)
+    _failures: dict[str, dict[str, _Failed]] = field(default_factory=dict)
 
-    def failures_of(self, uid: str) -> Mapping[str, CreateFailure]:
-        """Return the failed creations of a pool that have not been followed by a good one, by tier."""
-        return {tier: failure for tier, (_, failure) in self._failures.get(uid, {}).items()}
+    def failures_of(self, pool: Pool) -> Mapping[str, CreateFailure]:
+        """Return the failed creations of a pool's generation that have not been followed by a good one, by tier."""
+        known = self._failures.get(pool.uid, {})
+        return {tier: failed.failure for tier, failed in known.items() if failed.generation == pool.generation}
 
     def forget(self, uid: str) -> None:
         """Drop what is remembered of a pool that is gone."""
@@ -69,11 +80,13 @@ class Effects:
                 pool = await self._patch_finalizers(pool, (*pool.finalizers, FINALIZER))
                 outcomes.append(Outcome(action))
             elif isinstance(action, ApplyPolicies):
-                await self.provider.apply_policies(pool)
-                outcomes.append(Outcome(action))
+                outcomes.append(await self._apply_policies(pool, action))
         ends = [action for action in decision.actions if isinstance(action, RetireExecutor | RemoveExecutor)]
         outcomes += await self.end_executors(pool, ends)
+        unprotected = any(isinstance(outcome.action, ApplyPolicies) and outcome.error for outcome in outcomes)
         for action in decision.actions:
+            if isinstance(action, CreateExecutors) and unprotected:
+                continue
             if isinstance(action, CreateExecutors):
                 outcomes += await self._create_executors(pool, action)
             elif isinstance(action, RemovePolicies):
@@ -86,6 +99,16 @@ class Effects:
         for outcome in outcomes:
             metrics.ACTIONS.labels(type(outcome.action).__name__, "Failed" if outcome.error else "Done").inc()
         return pool, outcomes
+
+    async def _apply_policies(self, pool: Pool, action: ApplyPolicies) -> Outcome:
+        try:
+            await self.provider.apply_policies(pool)
+        except FencedError:
+            raise
+        except KubeError as error:
+            log.warning("network policies not applied", extra={"pool": pool.key, "error": str(error)})
+            return Outcome(action, error)
+        return Outcome(action)
 
     async def end_executors(self, pool: Pool, ends: Sequence[RetireExecutor | RemoveExecutor]) -> list[Outcome]:
         """Retire or remove executors, sixteen at a time."""
@@ -137,10 +160,11 @@ class Effects:
         return outcomes
 
     def _remember_failure(self, pool: Pool, tier: str, error: ProviderError) -> None:
-        count = self._failures.get(pool.uid, {}).get(tier, (0, None))[0] + 1
-        wait = min(error.retry_after * 2 ** (count - 1), MOST_BACKOFF)
-        failure = CreateFailure(error.reason, str(error), self.clock() + wait)
-        self._failures.setdefault(pool.uid, {})[tier] = (count, failure)
+        known = self._failures.setdefault(pool.uid, {})
+        last = known.get(tier)
+        count = last.count + 1 if last is not None and last.generation == pool.generation else 1
+        wait = backoff(count - 1, error.retry_after, MOST_BACKOFF)
+        known[tier] = _Failed(CreateFailure(error.reason, str(error), self.clock() + wait), count, pool.generation)
         log.warning(
             "executor not created",
             extra={"pool": pool.key, "tier": tier, "reason": error.reason.value, "error": str(error)},

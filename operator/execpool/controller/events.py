@@ -16,7 +16,7 @@ from execpool.api.v1alpha1 import ExecutionPoolStatus
 from execpool.core.model import Pool
 from execpool.core.status import condition
 from execpool.kube.client import Kube, Object
-from execpool.kube.errors import KubeError
+from execpool.kube.errors import KubeError, NotFoundError
 from execpool.kube.kinds import EVENTS, POOLS
 
 log = logging.getLogger(__name__)
@@ -94,13 +94,21 @@ class EventRecorder:
         key = (pool.uid, note.reason, note.action)
         name, count = self._names.get(key, ("", 0))
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        if name:
-            series = {"series": {"count": count + 1, "lastObservedTime": now}, "note": note.message[:1024]}
+        if name and await self._raise_count(pool, note, name, count + 1, now):
+            self._names[key] = (name, count + 1)
+            return
+        name = f"{pool.name[:200]}.{secrets.token_hex(6)}"
+        await self.kube.create(EVENTS, pool.namespace, self._event(pool, note, name, now))
+        self._names[key] = (name, 1)
+
+    async def _raise_count(self, pool: Pool, note: Note, name: str, count: int, now: str) -> bool:
+        """Count a repeated event; False when its object has expired meanwhile."""
+        series = {"series": {"count": count, "lastObservedTime": now}, "note": note.message[:1024]}
+        try:
             await self.kube.patch(EVENTS, pool.namespace, name, series)
-        else:
-            name = f"{pool.name[:200]}.{secrets.token_hex(6)}"
-            await self.kube.create(EVENTS, pool.namespace, self._event(pool, note, name, now))
-        self._names[key] = (name, count + 1)
+        except NotFoundError:
+            return False
+        return True
 
     def _event(self, pool: Pool, note: Note, name: str, now: str) -> Object:
         return {

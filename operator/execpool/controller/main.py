@@ -56,11 +56,14 @@ async def serve(settings: OperatorSettings) -> None:
         str(settings.kubeconfig) if settings.kubeconfig else None, settings.context
     )
     # The Lease has a client of its own: every other one is fenced by it.
-    async with KubeClient(configuration, on_request=metrics.count_request) as lease_kube, HttpControl() as control:
+    async with KubeClient(configuration, on_request=metrics.count_request) as lease_kube:
         leadership = Leadership(
             lease_kube, settings.namespace, settings.pod_uid, settings.lease_seconds, settings.renew_seconds
         )
-        async with KubeClient(configuration, may_write=leadership.may_write, on_request=metrics.count_request) as kube:
+        async with (
+            KubeClient(configuration, may_write=leadership.may_write, on_request=metrics.count_request) as kube,
+            HttpControl(may_act=leadership.may_write) as control,
+        ):
             provider = PodsProvider(
                 kube=kube,
                 control=control,
@@ -94,6 +97,8 @@ async def _serve_terms(operator: Operator, health: Health, stopping: asyncio.Eve
         finally:
             metrics.LEADER.set(0)
             health.term = None
+        # Whatever ended the term may end the next one too; the Lease waits that long for nobody else.
+        await asyncio.sleep(RETRY_SECONDS)
 
 
 async def _acquired(leadership: Leadership, stopping: asyncio.Event) -> bool:
@@ -104,7 +109,7 @@ async def _acquired(leadership: Leadership, stopping: asyncio.Event) -> bool:
     for task in pending:
         task.cancel()
     await asyncio.gather(*pending, return_exceptions=True)
-    return acquiring in done and not stopping.is_set()
+    return acquiring in done and acquiring.exception() is None and not stopping.is_set()
 
 
 async def _await_crds(kube: KubeClient, stopping: asyncio.Event) -> None:

@@ -15,7 +15,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -23,20 +23,24 @@ from pydantic import ValidationError
 
 from execpool.api.names import Reason
 from execpool.api.v1alpha1 import ExecutionPoolStatus
-from execpool.controller.effects import MOST_BACKOFF, Effects
+from execpool.controller.effects import MOST_BACKOFF, Effects, Outcome
 from execpool.controller.events import EventRecorder, transitions
 from execpool.controller.pools import PoolRef, as_written, read_pool
+from execpool.core.backoff import backoff
 from execpool.core.model import Demand, Finding, Pool, Snapshot
-from execpool.core.planning import Plan, ReleaseFinalizer, plan
+from execpool.core.planning import ApplyPolicies, CreateExecutors, ReleaseFinalizer, plan
 from execpool.core.status import acknowledge, stalled_by, summarize
 from execpool.kube.client import Kube
-from execpool.kube.errors import FencedError, KubeError, NotFoundError
+from execpool.kube.errors import FencedError, ForbiddenError, KubeError, NotFoundError
 from execpool.kube.kinds import POOLS, RUNTIME_CLASSES
 from execpool.providers.base import Provider
 from execpool.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
+STATES = ("ready", "starting", "claimed", "terminating")
+UNREADABLE = {"tiers": [{"name": "unreadable", "pods": {"max": 1}}]}
+"""Stands in for a spec that cannot be understood."""
 STATUS_INTERVAL = 1.0
 """Numbers and fill change a status at most this often; other conditions change it at once."""
 
@@ -56,6 +60,8 @@ class Reconciler:
     """An empty list where there was population is read again after this long, before anything is done about it."""
     clock: Callable[[], float] = time.time
     _status_written: dict[str, float] = field(default_factory=dict)
+    _failing: dict[str, int] = field(default_factory=dict)
+    _measured: dict[str, set[tuple[str, str, str]]] = field(default_factory=dict)
 
     async def reconcile(self, ref: PoolRef) -> float | None:
         """Move one pool one step towards its spec.
@@ -77,8 +83,9 @@ class Reconciler:
         if any(isinstance(outcome.action, ReleaseFinalizer) and outcome.error is None for outcome in outcomes):
             self._forget(ref.uid)
             return None
-        due = await self._tell(pool, snapshot, decision)
-        return min(due, 0.2) if any(outcome.error for outcome in outcomes) else due
+        failed = [outcome for outcome in outcomes if outcome.error]
+        due = await self._tell(pool, snapshot, (*decision.findings, *_told(snapshot, failed)), decision.requeue_after)
+        return min(due, self._next_try(ref.uid, failed=bool(failed)))
 
     async def observe(self, pool: Pool) -> Snapshot:
         """Read everything that a decision about a pool may know."""
@@ -95,7 +102,7 @@ class Reconciler:
             template_hashes={tier.name: self.provider.template_hash(tier) for tier in pool.spec.tiers},
             demand=self.demand_of(pool.key),
             runtime_classes=runtime_classes,
-            failures=self.effects.failures_of(pool.uid),
+            failures=self.effects.failures_of(pool),
             user_namespaces=self.user_namespaces,
             policies_current=policies_current,
         )
@@ -111,26 +118,34 @@ class Reconciler:
         try:
             return read_pool(wire)
         except ValidationError as error:
+            if wire["metadata"].get("deletionTimestamp"):
+                return read_pool({**wire, "spec": UNREADABLE})  # what it wanted no longer matters
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             finding = Finding(Reason.INVALID_SPEC, f"spec.{where}: {first['msg']} (is {first['input']!r})"[:1024])
-            blank = read_pool({**wire, "spec": {"tiers": [{"name": "invalid", "pods": {"max": 1}}]}})
+            blank = read_pool({**wire, "spec": UNREADABLE})
             await self._write_status(blank, stalled_by(blank, finding, self._timestamp()))
             return finding
 
-    async def _tell(self, pool: Pool, snapshot: Snapshot, decision: Plan) -> float:
+    def _next_try(self, uid: str, *, failed: bool) -> float:
+        """Return when a pass with failed writes is repeated: 0.2 s at first, doubled while it goes on failing."""
+        count = self._failing.get(uid, 0) if failed else 0
+        self._failing[uid] = count + 1 if failed else 0
+        return backoff(count, 0.2, MOST_BACKOFF) if failed else MOST_BACKOFF
+
+    async def _tell(self, pool: Pool, snapshot: Snapshot, findings: Sequence[Finding], due: float) -> float:
         """Write status, events and gauges as far as they differ; return when to look again."""
-        status = summarize(snapshot, decision.findings, self._timestamp())
+        status = summarize(snapshot, findings, self._timestamp())
         self._measure(pool, status)
         if status == pool.status:
-            return decision.requeue_after
+            return due
         notes = transitions(pool.status, status)
         waited = self.clock() - self._status_written.get(pool.uid, 0.0)
         if not notes and waited < STATUS_INTERVAL:
-            return min(decision.requeue_after, STATUS_INTERVAL - waited)
+            return min(due, STATUS_INTERVAL - waited)
         await self._write_status(pool, status)
         await self.recorder.publish(pool, notes)
-        return decision.requeue_after
+        return due
 
     async def _write_status(self, pool: Pool, status: ExecutionPoolStatus) -> Pool:
         body = {"metadata": {"resourceVersion": pool.resource_version}, "status": status.wire()}
@@ -141,18 +156,29 @@ class Reconciler:
     async def _runtime_classes(self, pool: Pool) -> frozenset[str] | None:
         if not any(tier.pods.runtime_class_name for tier in pool.spec.tiers):
             return None
-        listing = await self.kube.list(RUNTIME_CLASSES)
+        try:
+            listing = await self.kube.list(RUNTIME_CLASSES)
+        except ForbiddenError:
+            return None  # with a Role only: a missing one then shows as a refused pod
         return frozenset(item["metadata"]["name"] for item in listing.items)
 
     def _measure(self, pool: Pool, status: ExecutionPoolStatus) -> None:
+        self._measured.setdefault(pool.uid, set()).update(
+            (pool.namespace, pool.name, tier.name) for tier in status.tiers
+        )
         for tier in status.tiers:
             metrics.DESIRED.labels(pool.namespace, pool.name, tier.name).set(tier.desired)
-            for state in ("ready", "starting", "claimed", "terminating"):
+            for state in STATES:
                 metrics.EXECUTORS.labels(pool.namespace, pool.name, tier.name, state).set(getattr(tier, state))
 
     def _forget(self, uid: str) -> None:
         self.effects.forget(uid)
         self._status_written.pop(uid, None)
+        self._failing.pop(uid, None)
+        for labels in self._measured.pop(uid, set()):
+            metrics.DESIRED.remove(*labels)
+            for state in STATES:
+                metrics.EXECUTORS.remove(*labels, state)
         self.recorder.forget(uid)
 
     def _timestamp(self) -> str:
@@ -179,7 +205,7 @@ async def reconcile_safely(reconciler: Reconciler, ref: PoolRef, failures: int) 
         metrics.RECONCILE_SECONDS.observe(time.monotonic() - started)
         return due
     metrics.RECONCILES.labels("Failed").inc()
-    raise ReconcileFailedError(min(0.1 * 2**failures, MOST_BACKOFF) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+    raise ReconcileFailedError(backoff(failures, 0.1, MOST_BACKOFF) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
 
 
 class ReconcileFailedError(Exception):
@@ -188,6 +214,16 @@ class ReconcileFailedError(Exception):
     def __init__(self, retry_after: float) -> None:
         super().__init__(retry_after)
         self.retry_after = retry_after
+
+
+def _told(snapshot: Snapshot, failed: Sequence[Outcome]) -> Iterator[Finding]:
+    """Say what could not be written; failed creations are findings of the next plan already."""
+    for outcome in failed:
+        if isinstance(outcome.action, CreateExecutors):
+            continue
+        what = "network policies" if isinstance(outcome.action, ApplyPolicies) else "the end of an executor"
+        yield Finding(Reason.WRITE_FAILED, f"{what}: {outcome.error}"[:1024], snapshot.pool.spec.tiers[0].name)
+        return
 
 
 def _had_population(status: ExecutionPoolStatus) -> bool:

@@ -53,13 +53,14 @@ class Sweep:
         if late:
             await asyncio.sleep(self.grace_seconds)
         for ref in late:
-            if self.tasks.nudge(ref):
+            if await self._exists(ref) and self.tasks.nudge(ref):
                 metrics.POOLS_FOUND_LATE.inc()
                 self.watch_is_dead = True
                 log.error("pool found only by listing: a watch is dead", extra={"pool": ref.key})
         strays = await self.effects.provider.stray_pools([ref.uid for ref in pools])
         for stray in strays:
-            if stray.uid in self._suspects and await self._has_vanished(stray):
+            known = PoolRef(stray.namespace, stray.name, stray.uid)
+            if stray.uid in self._suspects and not await self._exists(known):
                 await self._retire(stray)
         self._suspects = frozenset(stray.uid for stray in strays)
 
@@ -68,12 +69,13 @@ class Sweep:
         listings = await asyncio.gather(*(self.kube.list(POOLS, namespace) for namespace in scopes))
         return [ref_of(item) for listing in listings for item in listing.items]
 
-    async def _has_vanished(self, pool: Pool) -> bool:
+    async def _exists(self, ref: PoolRef) -> bool:
+        """Ask for one pool by name, since a list may be older than what it is held against."""
         try:
-            found = await self.kube.get(POOLS, pool.namespace, pool.name)
+            found = await self.kube.get(POOLS, ref.namespace, ref.name)
         except NotFoundError:
-            return True
-        return bool(found["metadata"]["uid"] != pool.uid)
+            return False
+        return bool(found["metadata"]["uid"] == ref.uid)
 
     async def _retire(self, pool: Pool) -> None:
         executors = await self.effects.provider.observe(pool)

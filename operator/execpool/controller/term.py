@@ -88,7 +88,15 @@ class Term:
         stop_on_signals(stopping)  # again: kopf has just put its own handlers in their place
         try:
             done, _ = await asyncio.wait({*roots, *ours}, return_when=asyncio.FIRST_COMPLETED)
-            log.info("term ends", extra={"because": sorted(task.get_name() for task in done)})
+            for task in done:
+                # A term's parts run for ever: whichever ended is the reason, and its error must not be lost.
+                error = None if task.cancelled() else task.exception()
+                log.log(
+                    logging.ERROR if error else logging.INFO,
+                    "term ends",
+                    exc_info=error,
+                    extra={"because": task.get_name()},
+                )
         finally:
             await self._end(ours, roots, stop_kopf)
 

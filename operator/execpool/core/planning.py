@@ -15,6 +15,7 @@ whose drain has run out; a claimed one only when it is idle, and then the execut
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from execpool.api.names import FINALIZER, Reason
 from execpool.api.v1alpha1 import DeletionPolicy, Tier
@@ -188,9 +189,10 @@ def _plan_tier(snapshot: Snapshot, tier: Tier, start_timeout: float) -> _TierPla
     left = _without(left, surplus)
 
     absent_class = missing_runtime_class(snapshot, tier)
-    held_back = absent_class is not None or _must_wait(snapshot, tier)
-    create = 0 if held_back else _refill(snapshot, tier, left, members, target)
-    blocked = [finding for finding in (absent_class, _failure(snapshot, tier)) if finding]
+    wanted = _refill(snapshot, tier, left, members, target)
+    create = 0 if absent_class is not None or _must_wait(snapshot, tier) else wanted
+    failure = _failure(snapshot, tier) if wanted else None
+    blocked = [finding for finding in (absent_class, failure) if finding]
     findings = (*blocked, *_troubles(members), *_shortfall(snapshot, tier, members))
     return _TierPlan(
         (*swept, *stuck, *stale, *reclaimed, *surplus),
@@ -303,8 +305,9 @@ def _plan_deletion(snapshot: Snapshot) -> Plan:
     swept = tuple(_swept(members))
     ended: tuple[Action, ...] = tuple(_ended_by_force(members) if forced else _emptied(members, Reason.DELETING))
     running = sum(member.phase in (Phase.CLAIMED, Phase.UNREACHABLE) for member in members)
-    left = max(0.0, deadline - snapshot.now)
-    message = f"{len(members)} executors left, {running} of them claimed; running executions have {left:.0f} s to end"
+    # The instant, not a countdown: that would be a status write every second for as long as the drain lasts.
+    until = datetime.fromtimestamp(deadline, UTC).strftime("%H:%M:%S UTC")
+    message = f"{len(members)} executors left, {running} of them claimed; running executions may go on until {until}"
     return Plan((*swept, *ended), (Finding(Reason.DRAINING, message),), DRAIN_LOOK_SECONDS)
 
 
@@ -352,8 +355,8 @@ def _failure(snapshot: Snapshot, tier: Tier) -> Finding | None:
     failure = snapshot.failures.get(tier.name)
     if failure is None:
         return None
-    wait = max(0.0, failure.retry_at - snapshot.now)
-    return Finding(failure.reason, f"{failure.message}; next attempt in {wait:.0f} s", tier.name)
+    again = datetime.fromtimestamp(failure.retry_at, UTC).strftime("%H:%M:%S UTC")
+    return Finding(failure.reason, f"{failure.message}; next attempt at {again}", tier.name)
 
 
 def _troubles(members: Sequence[Executor]) -> Iterator[Finding]:
@@ -379,7 +382,10 @@ def _shortfall(snapshot: Snapshot, tier: Tier, members: Sequence[Executor]) -> I
 
 
 def _look_again(snapshot: Snapshot, tier: Tier, members: Sequence[Executor], start_timeout: float) -> float:
-    """Return the seconds until time alone changes the plan."""
+    """Return the seconds until time alone changes the plan.
+
+    What is due already is in this plan, or waits for something that will be an event: it brings nobody back.
+    """
     due = [LOOK_AGAIN_SECONDS]
     for member in members:
         if member.phase is Phase.STARTING:
@@ -393,5 +399,4 @@ def _look_again(snapshot: Snapshot, tier: Tier, members: Sequence[Executor], sta
     failure = snapshot.failures.get(tier.name)
     if failure:
         due.append(failure.retry_at - snapshot.now)
-    # A due time in the past is being acted on now; a moment's pause keeps an act without effect from spinning.
-    return max(0.5, min(due))
+    return max(0.5, min(seconds for seconds in due if seconds > 0))

@@ -211,7 +211,7 @@ def _tier_status(snapshot: Snapshot, tier: Tier, findings: Sequence[Finding]) ->
         desired=desired_warm(snapshot, tier),
         ready=count[Phase.READY],
         starting=count[Phase.STARTING],
-        claimed=count[Phase.CLAIMED] + count[Phase.UNREACHABLE],
+        claimed=count[Phase.CLAIMED],
         terminating=count[Phase.TERMINATING] + count[Phase.EXITING],
         message=_first_message(finding for finding in findings if finding.tier == tier.name),
     )

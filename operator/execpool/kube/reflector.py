@@ -8,11 +8,14 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from execpool.kube.client import EventType, Kube, Object, WatchEvent, next_attempt
+from execpool.core.backoff import backoff
+from execpool.kube.client import EventType, Kube, Object, WatchEvent
 from execpool.kube.errors import GoneError, KubeError
 from execpool.kube.kinds import Kind
 
 log = logging.getLogger(__name__)
+
+MOST_PAUSE = 5.0
 
 OnChange = Callable[[EventType, Object], None]
 
@@ -20,10 +23,19 @@ OnChange = Callable[[EventType, Object], None]
 class Reflector:
     """Keeps `objects` (by UID) equal to a collection of the API server.
 
-    `on_change` is called in the reflector's task for every object added, modified or deleted, never for bookmarks.
+    After an error it waits `pause` seconds, doubled each time up to 5 s. `on_change` is called in the reflector's task for every object added, modified or deleted, never for bookmarks.
     """
 
-    def __init__(self, kube: Kube, kind: Kind, *, namespace: str | None, labels: str = "", on_change: OnChange) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        kind: Kind,
+        *,
+        namespace: str | None,
+        labels: str = "",
+        on_change: OnChange,
+        pause: float = 0.1,
+    ) -> None:
         self.objects: dict[str, Object] = {}
         self.synced = asyncio.Event()
         """Set once the first list has been read."""
@@ -32,6 +44,7 @@ class Reflector:
         self._namespace = namespace
         self._labels = labels
         self._on_change = on_change
+        self._pause = pause
 
     async def run(self) -> None:
         """Follow the collection until cancelled; errors are waited out."""
@@ -40,14 +53,14 @@ class Reflector:
         while True:
             try:
                 version = version or await self._list()
-                version = await self._watch(version)
                 failures = 0
+                version = await self._watch(version)
             except GoneError:
                 version = ""
             except KubeError as error:
                 log.warning("watch interrupted", extra={"plural": self._kind.plural, "error": str(error)})
                 version = ""
-                await next_attempt(failures)
+                await asyncio.sleep(backoff(failures, self._pause, MOST_PAUSE))
                 failures += 1
 
     async def _list(self) -> str:

@@ -9,7 +9,7 @@ that somebody deleted).
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from execpool.api import names
 from execpool.api.names import Reason
 from execpool.api.v1alpha1 import ExecutionPoolSpec, ExecutionPoolStatus, Tier
 from execpool.core.model import Claim, Executor, Phase, Pool
-from execpool.core.proof import KeyRing
+from execpool.core.proof import KeyRing, RootKey
 from execpool.kube.client import Kube, Object
 from execpool.kube.errors import (
     ConflictError,
@@ -36,7 +36,17 @@ from execpool.kube.resources import (
     make_network_policy,
     template_hash,
 )
-from execpool.protocol import Egress, ExecutorPhase, Expect, State, WireError, secret_hash
+from execpool.protocol import (
+    Challenge,
+    Egress,
+    ExecutorPhase,
+    Expect,
+    Proof,
+    State,
+    WireError,
+    proof_holds,
+    secret_hash,
+)
 from execpool.providers.base import ExhaustedError, ProviderError, RejectedError, Retirement, UnavailableError
 from execpool.providers.control import Answer, Control, retirement
 
@@ -107,7 +117,9 @@ class PodsProvider:
         answer = await self._ask_to_retire(pool, pod, executor, expect)
         if answer is Answer.NO:
             return Retirement.HELD
-        if answer is Answer.NONE and _has_served(pod):
+        # One whose root key is rotated out can be asked by nobody and claimed by nobody: what was warm stays so.
+        orphaned = self._key_of(pod) is None and executor.phase is Phase.READY
+        if answer is Answer.NONE and _has_served(pod) and not orphaned:
             return Retirement.UNREACHABLE
         await self.remove(executor, pool.namespace)
         return Retirement.RETIRED
@@ -131,11 +143,17 @@ class PodsProvider:
             elif present[name] != _compact(wanted["spec"]):
                 replaced = [{"op": "replace", "path": "/spec", "value": wanted["spec"]}]
                 await self.kube.patch(NETWORK_POLICIES, pool.namespace, name, replaced)
+        await self._remove_policies(pool, spare={wanted["metadata"]["name"] for wanted in self._wanted(pool)})
 
     async def remove_policies(self, pool: Pool) -> None:
+        await self._remove_policies(pool, spare=set())
+
+    async def _remove_policies(self, pool: Pool, *, spare: set[str]) -> None:
         listing = await self.kube.list(NETWORK_POLICIES, pool.namespace, labels=f"{names.LABEL_POOL_UID}={pool.uid}")
         for policy in listing.items:
             metadata = policy["metadata"]
+            if metadata["name"] in spare:
+                continue
             try:
                 await self.kube.delete(NETWORK_POLICIES, pool.namespace, metadata["name"], uid=metadata["uid"])
             except NotFoundError:
@@ -148,10 +166,12 @@ class PodsProvider:
             await self.kube.list(kind, scope, labels=names.LABEL_POOL_UID) for kind in kinds for scope in scopes
         ]
         left = {
-            (item["metadata"]["namespace"], labels.get(names.LABEL_POOL, ""), labels[names.LABEL_POOL_UID])
+            (item["metadata"]["namespace"], labels[names.LABEL_POOL], labels[names.LABEL_POOL_UID])
             for listing in listings
             for item in listing.items
+            # Labels are anybody's to write: what does not name a pool is none of ours.
             if (labels := item["metadata"]["labels"])[names.LABEL_POOL_UID] not in known
+            and labels.get(names.LABEL_POOL)
         }
         return tuple(_vanished(*pool) for pool in sorted(left))
 
@@ -160,17 +180,27 @@ class PodsProvider:
         if _may_answer(pod):
             async with gate:
                 state = await self.control.state(pod["status"]["podIP"])
-        return translate(pod, state)
+        seen = translate(pod, state)
+        return seen if self._key_of(pod) else replace(seen, template_hash="")
 
     async def _ask_to_retire(self, pool: Pool, pod: Object, executor: Executor, expect: Expect) -> Answer:
         address = pod.get("status", {}).get("podIP")
         metadata = pod["metadata"]
-        key = self.keys.named(metadata.get("annotations", {}).get(names.ANNOTATION_KEY_ID, ""))
+        key = self._key_of(pod)
         if not address or key is None:
             return Answer.NONE
-        secret = key.claim_secret(pool.uid, metadata["labels"].get(names.LABEL_EXECUTOR_ID, ""))
+        executor_id = metadata["labels"].get(names.LABEL_EXECUTOR_ID, "")
+        secret = key.claim_secret(pool.uid, executor_id)
+        challenge = Challenge(nonce=secrets.token_hex(16), pod_uid=metadata["uid"])
+        proof = await self.control.prove(address, challenge)
+        # A pod that merely wears an executor's labels must not be told that executor's secret.
+        if proof is None or not _is_genuine(proof, secret, challenge, executor_id):
+            return Answer.NONE
         epoch = executor.claim.epoch if executor.claim else 0
         return await self.control.retire(address, retirement(secret, expect, epoch))
+
+    def _key_of(self, pod: Object) -> RootKey | None:
+        return self.keys.named(pod["metadata"].get("annotations", {}).get(names.ANNOTATION_KEY_ID, ""))
 
     def _wanted(self, pool: Pool) -> list[Object]:
         return [make_network_policy(pool, tier, self.control_namespace) for tier in pool.spec.tiers]
@@ -209,7 +239,7 @@ def phase_of(pod: Object, state: State | None) -> Phase:
     | being deleted                | any              | Terminating |
     | Succeeded or Failed          | any              | Ended       |
     | server exited 0              | any              | Exiting     |
-    | not started yet              | none             | Starting    |
+    | not started yet, or crashing | none             | Starting    |
     | started                      | none             | Unreachable |
     | ready / not ready            | Warm             | Ready / Starting |
     | any                          | Claimed          | Claimed     |
@@ -221,13 +251,17 @@ def phase_of(pod: Object, state: State | None) -> Phase:
         return Phase.ENDED
     if _container(pod, "server").get("state", {}).get("terminated", {}).get("exitCode") == 0:
         return Phase.EXITING
-    if state is None:
+    if state is None or not _makes_sense(state):
         return Phase.UNREACHABLE if _has_served(pod) else Phase.STARTING
     if state.phase == ExecutorPhase.CLAIMED:
         return Phase.CLAIMED
     if state.phase == ExecutorPhase.RETIRED:
         return Phase.TERMINATING
     return Phase.READY if state.phase == ExecutorPhase.WARM and _is_ready(pod) else Phase.STARTING
+
+
+def _makes_sense(state: State) -> bool:
+    return isinstance(state.phase, str) and state.phase in set(ExecutorPhase)
 
 
 def _claim(state: State | None) -> Claim | None:
@@ -238,12 +272,13 @@ def _claim(state: State | None) -> Claim | None:
         return Claim(
             str(held.principal), int(held.epoch), float(held.held_seconds), float(held.idle_seconds), int(held.running)
         )
-    except (WireError, TypeError, ValueError):
+    except (WireError, TypeError, ValueError, OverflowError):
         return None  # a claim that cannot be read is left alone: nothing idle is known of it
 
 
 def _egress(state: State | None) -> Egress:
-    return Egress(state.egress) if state is not None and state.egress in set(Egress) else Egress.UNKNOWN
+    said = state.egress if state is not None else None
+    return Egress(said) if isinstance(said, str) and said in set(Egress) else Egress.UNKNOWN
 
 
 def _container(pod: Object, name: str) -> Object:
@@ -257,9 +292,11 @@ def _may_answer(pod: Object) -> bool:
 
 
 def _has_served(pod: Object) -> bool:
-    """True once the server passed its start-up probe, or was restarted: from then on it may have been claimed."""
-    server = _container(pod, "server")
-    return bool(server.get("started")) or server.get("restartCount", 0) > 0
+    """True while the server is past its start-up probe: then it may be claimed.
+
+    One that crashes is not: if it was claimed before, its marker makes the next start exit for good.
+    """
+    return bool(_container(pod, "server").get("started"))
 
 
 def _is_ready(pod: Object) -> bool:
@@ -280,6 +317,12 @@ def _trouble(pod: Object) -> tuple[Reason | None, str]:
         if reason in _CRASH_TROUBLES:
             return Reason.CRASHING, f"container {name}: {reason}: {waiting.get('message', '')}"[:500]
     return None, ""
+
+
+def _is_genuine(proof: Proof, secret: str, challenge: Challenge, executor_id: str) -> bool:
+    if not isinstance(proof.proof, str) or proof.executor_id != executor_id:
+        return False
+    return proof_holds(proof.proof, secret_hash(secret), challenge.nonce, challenge.pod_uid, executor_id)
 
 
 def _compact(spec: Any) -> Any:
