@@ -143,6 +143,7 @@ def test_at_max_and_waited_for_the_longest_idle_claims_are_reclaimed():
     ("members", "why"),
     [
         ([claimed("c1", held=4.9), claimed("c2", running=1), claimed("c3", running=1)], "held for less than 5 s"),
+        ([claimed("c1", idle=0.9), claimed("c2", running=1), claimed("c3", running=1)], "idle for less than 1 s"),
         ([claimed("c1"), claimed("c2")], "there is room below max"),
         ([claimed("c1"), claimed("c2"), executor("t", Phase.TERMINATING)], "one is ending already"),
         ([claimed("c1"), claimed("c2"), executor("r")], "one is ready"),

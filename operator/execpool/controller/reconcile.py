@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
-from execpool.api.names import Reason
+from execpool.api.names import ConditionType, Reason
 from execpool.api.v1alpha1 import ExecutionPoolStatus
 from execpool.controller.effects import MOST_BACKOFF, Effects, Outcome
 from execpool.controller.events import EventRecorder, transitions
@@ -29,7 +29,7 @@ from execpool.controller.pools import PoolRef, as_written, read_pool
 from execpool.core.backoff import backoff
 from execpool.core.model import Demand, Finding, Pool, Snapshot
 from execpool.core.planning import ApplyPolicies, CreateExecutors, ReleaseFinalizer, plan
-from execpool.core.status import acknowledge, stalled_by, summarize
+from execpool.core.status import acknowledge, condition, stalled_by, summarize
 from execpool.kube.client import Kube
 from execpool.kube.errors import FencedError, ForbiddenError, KubeError, NotFoundError
 from execpool.kube.kinds import POOLS, RUNTIME_CLASSES
@@ -141,7 +141,7 @@ class Reconciler:
             return due
         notes = transitions(pool.status, status)
         waited = self.clock() - self._status_written.get(pool.uid, 0.0)
-        if not notes and waited < STATUS_INTERVAL:
+        if not (notes or _became_full(pool.status, status)) and waited < STATUS_INTERVAL:
             return min(due, STATUS_INTERVAL - waited)
         await self._write_status(pool, status)
         await self.recorder.publish(pool, notes)
@@ -224,6 +224,12 @@ def _told(snapshot: Snapshot, failed: Sequence[Outcome]) -> Iterator[Finding]:
         what = "network policies" if isinstance(outcome.action, ApplyPolicies) else "the end of an executor"
         yield Finding(Reason.WRITE_FAILED, f"{what}: {outcome.error}"[:1024], snapshot.pool.spec.tiers[0].name)
         return
+
+
+def _became_full(before: ExecutionPoolStatus, after: ExecutionPoolStatus) -> bool:
+    """True when the warm pool has just filled: somebody may wait for that, and it cannot happen often."""
+    was, now = (condition(status, ConditionType.WARM_POOL_FILLED) for status in (before, after))
+    return now is not None and now.status == "True" and (was is None or was.status != "True")
 
 
 def _had_population(status: ExecutionPoolStatus) -> bool:

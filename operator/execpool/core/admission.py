@@ -17,10 +17,12 @@ more. So a principal with two waiting executions and four slots an executor clai
 """
 
 import math
-from bisect import insort
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from execpool.api.names import Isolation
+from execpool.core.isolation import is_at_least
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Waiter:
     """On the clock of whoever asks; nothing starts once it has passed."""
     patient: bool = True
     """False: only what is free or warm now will do."""
+    floor: Isolation = Isolation.INTERPRETER
+    """Least isolation of the executor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class Offer:
     executor: str
     tier: str
     slots: int
+    isolation: Isolation = Isolation.INTERPRETER
 
 
 @dataclass(frozen=True)
@@ -77,8 +82,7 @@ class Assignment:
 class _Slots:
     """Slots of one executor that are still to be handed out."""
 
-    executor: str
-    tier: str
+    offer: Offer
     left: int
 
 
@@ -93,11 +97,11 @@ class _Room:
 
     def take_slot(self, waiter: Waiter) -> str | None:
         """Take a free slot for the waiter and return its executor."""
-        return _take(self._free.get(waiter.principal, []), waiter.tiers)
+        return _take(self._free.get(waiter.principal, []), waiter)
 
     def is_covered(self, waiter: Waiter) -> bool:
         """True when a claim under way will have a slot for the waiter, which is then taken."""
-        return _take(self._coming.get(waiter.principal, []), waiter.tiers) is not None
+        return _take(self._coming.get(waiter.principal, []), waiter) is not None
 
     def claim(self, waiter: Waiter) -> str | None:
         """Choose an executor to claim for the waiter; its further slots cover those behind it."""
@@ -105,36 +109,44 @@ class _Room:
         if chosen is None:
             return None
         if chosen.slots > 1:
-            further = _Slots(chosen.executor, chosen.tier, chosen.slots - 1)
-            self._coming.setdefault(waiter.principal, []).append(further)
+            self._coming.setdefault(waiter.principal, []).append(_Slots(chosen, chosen.slots - 1))
         return chosen.executor
 
     def _take_known(self, waiter: Waiter) -> Offer | None:
         known = self._known.get(waiter.principal, [])
-        chosen = next((offer for tier in waiter.tiers for offer in known if offer.tier == tier), None)
+        chosen = next((offer for tier in waiter.tiers for offer in known if _may_serve(offer, tier, waiter)), None)
         if chosen is not None:
             known.remove(chosen)
         return chosen
 
     def _take_warm(self, waiter: Waiter) -> Offer | None:
-        return next((self._warm[tier].pop() for tier in waiter.tiers if self._warm.get(tier)), None)
+        for tier in waiter.tiers:
+            warm = self._warm.get(tier, [])
+            for index in range(len(warm) - 1, -1, -1):
+                if _may_serve(warm[index], tier, waiter):
+                    return warm.pop(index)
+        return None
 
 
 def _by_principal(offers: Mapping[str, Sequence[Offer]]) -> dict[str, list[_Slots]]:
     return {
-        principal: [_Slots(offer.executor, offer.tier, offer.slots) for offer in listed if offer.slots > 0]
+        principal: [_Slots(offer, offer.slots) for offer in listed if offer.slots > 0]
         for principal, listed in offers.items()
     }
 
 
-def _take(rooms: list[_Slots], tiers: tuple[str, ...]) -> str | None:
-    room = next((room for tier in tiers for room in rooms if room.tier == tier), None)
+def _may_serve(offer: Offer, tier: str, waiter: Waiter) -> bool:
+    return offer.tier == tier and is_at_least(offer.isolation, waiter.floor)
+
+
+def _take(rooms: list[_Slots], waiter: Waiter) -> str | None:
+    room = next((room for tier in waiter.tiers for room in rooms if _may_serve(room.offer, tier, waiter)), None)
     if room is None:
         return None
     room.left -= 1
     if room.left == 0:
         rooms.remove(room)
-    return room.executor
+    return room.offer.executor
 
 
 def assign(line: Iterable[Waiter], capacity: Capacity) -> Assignment:
@@ -176,26 +188,35 @@ class Line:
     """Those who wait, in order of arrival. One that comes back after a failed start keeps its place."""
 
     def __init__(self) -> None:
-        self._waiters: list[Waiter] = []
+        self._waiters: dict[int, Waiter] = {}
+        self._count: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Waiter]:
-        return iter(self._waiters)
+        return iter(self._waiters.values())
 
     def __len__(self) -> int:
         return len(self._waiters)
 
     def join(self, waiter: Waiter) -> None:
         """Add a waiter at the place of its number."""
-        insort(self._waiters, waiter, key=lambda other: other.number)
+        comes_back = bool(self._waiters) and waiter.number < next(reversed(self._waiters))
+        self._waiters[waiter.number] = waiter
+        self._count[waiter.principal] += 1
+        if comes_back:
+            self._waiters = dict(sorted(self._waiters.items()))
 
     def leave(self, number: int) -> None:
         """Remove a waiter; one that is not there is no error."""
-        self._waiters = [waiter for waiter in self._waiters if waiter.number != number]
+        waiter = self._waiters.pop(number, None)
+        if waiter is not None:
+            self._count[waiter.principal] -= 1
+            if not self._count[waiter.principal]:
+                del self._count[waiter.principal]
 
     def expired(self, now: float) -> tuple[Waiter, ...]:
         """Return those whose deadline has passed."""
-        return tuple(waiter for waiter in self._waiters if waiter.deadline <= now)
+        return tuple(waiter for waiter in self._waiters.values() if waiter.deadline <= now)
 
-    def principals(self) -> frozenset[str]:
+    def principals(self) -> KeysView[str]:
         """Return the principals that wait."""
-        return frozenset(waiter.principal for waiter in self._waiters)
+        return self._count.keys()

@@ -1,7 +1,8 @@
 """Which executors may serve an execution, and which of them first. Pure.
 
 A *route* says which tiers may serve, in order, and why. Isolation is a floor, never a preference (DESIGN rule 9): a tier
-that is weaker than asked is not on the route, and an empty route is an error of the request.
+that is weaker than asked is not on the route, and an empty route is an error of the request. A tier's rank is what its next
+executors will have; one that was made before its spec changed may be weaker, so the floor is held against each executor too.
 
 Among warm executors those of the newest template come first, so that nobody is given an outdated one while a current one
 is ready; among equals the oldest, which the operator would replace for its age soonest.
@@ -29,6 +30,8 @@ class Target:
     created_at: float
     ready: bool
     """Ready, and not being deleted."""
+    isolation: Isolation = Isolation.INTERPRETER
+    """By its own pod, whatever its tier says by now."""
 
 
 @dataclass(frozen=True, slots=True)

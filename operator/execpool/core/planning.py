@@ -19,11 +19,13 @@ from datetime import UTC, datetime
 
 from execpool.api.names import FINALIZER, Reason
 from execpool.api.v1alpha1 import DeletionPolicy, Tier
-from execpool.core.model import Executor, Finding, Phase, Snapshot
+from execpool.core.model import Claim, Executor, Finding, Phase, Snapshot
 from execpool.protocol import Expect
 
 RECLAIM_AFTER_HELD_SECONDS = 5.0
 """A claim is not taken from its principal sooner, however idle: agents pause between two calls."""
+RECLAIM_AFTER_IDLE_SECONDS = 1.0
+"""Nor while it is merely between two calls: taken then, it would only have to be claimed again."""
 SURGE_DIVISOR = 4
 AGE_JITTER = 0.1
 LOOK_AGAIN_SECONDS = 60.0
@@ -244,9 +246,7 @@ def _reclaim_idle(snapshot: Snapshot, tier: Tier, members: Sequence[Executor]) -
     short = snapshot.demand.waiting.get(tier.name, 0) - coming
     if short <= 0 or population < tier.pods.max:
         return
-    idle = [
-        member for member in _idle(members) if member.claim and member.claim.held_seconds >= RECLAIM_AFTER_HELD_SECONDS
-    ]
+    idle = [member for member in _idle(members) if member.claim and _reclaimable_in(member.claim) <= 0]
     for member in idle[:short]:
         yield RetireExecutor(member, Expect.IDLE, Reason.RECLAIMED_FOR_WAITERS)
 
@@ -315,6 +315,11 @@ def _ended_by_force(members: Sequence[Executor]) -> Iterator[RemoveExecutor]:
     for member in members:
         if member.phase in (Phase.STARTING, Phase.READY, Phase.CLAIMED, Phase.UNREACHABLE):
             yield RemoveExecutor(member, Reason.DELETING)
+
+
+def _reclaimable_in(claim: Claim) -> float:
+    """Return the seconds until an idle claim may be taken from its principal."""
+    return max(RECLAIM_AFTER_HELD_SECONDS - claim.held_seconds, RECLAIM_AFTER_IDLE_SECONDS - claim.idle_seconds)
 
 
 def _idle(members: Sequence[Executor]) -> list[Executor]:
@@ -395,7 +400,7 @@ def _look_again(snapshot: Snapshot, tier: Tier, members: Sequence[Executor], sta
         elif member.phase is Phase.UNREACHABLE:
             due.append(2.0)
         elif member.claim and snapshot.demand.waiting.get(tier.name, 0):
-            due.append(max(RECLAIM_AFTER_HELD_SECONDS - member.claim.held_seconds, 1.0))
+            due.append(max(_reclaimable_in(member.claim), RECLAIM_AFTER_IDLE_SECONDS))
     failure = snapshot.failures.get(tier.name)
     if failure:
         due.append(failure.retry_at - snapshot.now)

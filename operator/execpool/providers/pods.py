@@ -9,14 +9,14 @@ that somebody deleted).
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
 from execpool.api import names
 from execpool.api.names import Reason
 from execpool.api.v1alpha1 import ExecutionPoolSpec, ExecutionPoolStatus, Tier
-from execpool.core.model import Claim, Executor, Phase, Pool
+from execpool.core.model import Executor, Phase, Pool
 from execpool.core.proof import KeyRing, RootKey
 from execpool.kube.client import Kube, Object
 from execpool.kube.errors import (
@@ -34,31 +34,22 @@ from execpool.kube.resources import (
     ExecutorProfile,
     make_executor_pod,
     make_network_policy,
+    policy_name,
     template_hash,
 )
 from execpool.protocol import (
     Challenge,
-    Egress,
-    ExecutorPhase,
     Expect,
     Proof,
-    State,
-    WireError,
     proof_holds,
     secret_hash,
 )
 from execpool.providers.base import ExhaustedError, ProviderError, RejectedError, Retirement, UnavailableError
 from execpool.providers.control import Answer, Control, retirement
+from execpool.providers.pod_phase import has_served, may_answer, translate
 
 CONCURRENT_STATES = 32
 CREATE_ATTEMPTS = 3
-
-_IMAGE_TROUBLES = frozenset(
-    {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError"}
-)
-_CRASH_TROUBLES = frozenset(
-    {"CrashLoopBackOff", "RunContainerError", "CreateContainerConfigError", "CreateContainerError"}
-)
 
 
 @dataclass(frozen=True)
@@ -119,7 +110,7 @@ class PodsProvider:
             return Retirement.HELD
         # One whose root key is rotated out can be asked by nobody and claimed by nobody: what was warm stays so.
         orphaned = self._key_of(pod) is None and executor.phase is Phase.READY
-        if answer is Answer.NONE and _has_served(pod) and not orphaned:
+        if answer is Answer.NONE and has_served(pod) and not orphaned:
             return Retirement.UNREACHABLE
         await self.remove(executor, pool.namespace)
         return Retirement.RETIRED
@@ -131,33 +122,33 @@ class PodsProvider:
             return  # gone, or another pod has taken the name since
 
     async def policies_current(self, pool: Pool) -> bool:
-        wanted = {policy["metadata"]["name"]: _compact(policy["spec"]) for policy in self._wanted(pool)}
-        return await self._policies(pool) == wanted
+        if _dropped_tiers(pool):
+            return False
+        found = await asyncio.gather(*(self._policy(pool, wanted["metadata"]["name"]) for wanted in self._wanted(pool)))
+        return all(
+            policy is not None and _compact(policy["spec"]) == _compact(wanted["spec"])
+            for policy, wanted in zip(found, self._wanted(pool), strict=True)
+        )
 
     async def apply_policies(self, pool: Pool) -> None:
-        present = await self._policies(pool)
+        # Written first and read only on conflict: a second LIST within 100 ms of a write waits for the API server's cache,
+        # and this stands between a new pool and its first executor.
         for wanted in self._wanted(pool):
             name = wanted["metadata"]["name"]
-            if name not in present:
+            try:
                 await self.kube.create(NETWORK_POLICIES, pool.namespace, wanted)
-            elif present[name] != _compact(wanted["spec"]):
+            except ConflictError:
                 replaced = [{"op": "replace", "path": "/spec", "value": wanted["spec"]}]
                 await self.kube.patch(NETWORK_POLICIES, pool.namespace, name, replaced)
-        await self._remove_policies(pool, spare={wanted["metadata"]["name"] for wanted in self._wanted(pool)})
+        for tier in _dropped_tiers(pool):
+            policy = await self._policy(pool, policy_name(pool, tier))
+            if policy is not None:
+                await self._remove_policy(policy)
 
     async def remove_policies(self, pool: Pool) -> None:
-        await self._remove_policies(pool, spare=set())
-
-    async def _remove_policies(self, pool: Pool, *, spare: set[str]) -> None:
         listing = await self.kube.list(NETWORK_POLICIES, pool.namespace, labels=f"{names.LABEL_POOL_UID}={pool.uid}")
         for policy in listing.items:
-            metadata = policy["metadata"]
-            if metadata["name"] in spare:
-                continue
-            try:
-                await self.kube.delete(NETWORK_POLICIES, pool.namespace, metadata["name"], uid=metadata["uid"])
-            except NotFoundError:
-                continue
+            await self._remove_policy(policy)
 
     async def stray_pools(self, known: Sequence[str]) -> tuple[Pool, ...]:
         scopes: tuple[str | None, ...] = self.namespaces or (None,)
@@ -177,7 +168,7 @@ class PodsProvider:
 
     async def _look_at(self, pod: Object, gate: asyncio.Semaphore) -> Executor:
         state = None
-        if _may_answer(pod):
+        if may_answer(pod):
             async with gate:
                 state = await self.control.state(pod["status"]["podIP"])
         seen = translate(pod, state)
@@ -205,118 +196,21 @@ class PodsProvider:
     def _wanted(self, pool: Pool) -> list[Object]:
         return [make_network_policy(pool, tier, self.control_namespace) for tier in pool.spec.tiers]
 
-    async def _policies(self, pool: Pool) -> dict[str, Any]:
-        listing = await self.kube.list(NETWORK_POLICIES, pool.namespace, labels=f"{names.LABEL_POOL_UID}={pool.uid}")
-        return {policy["metadata"]["name"]: _compact(policy["spec"]) for policy in listing.items}
-
-
-def translate(pod: Object, state: State | None) -> Executor:
-    """Return what a pod, and what its executor said, mean; pure."""
-    metadata = pod["metadata"]
-    if state is not None and state.pod_uid != metadata["uid"]:
-        state = None  # the address has been given to another pod meanwhile
-    trouble, message = _trouble(pod)
-    phase = phase_of(pod, state)
-    return Executor(
-        name=metadata["name"],
-        uid=metadata["uid"],
-        tier=metadata["labels"].get(names.LABEL_TIER, ""),
-        phase=phase,
-        template_hash=metadata.get("annotations", {}).get(names.ANNOTATION_TEMPLATE_HASH, ""),
-        created_at=datetime.fromisoformat(metadata["creationTimestamp"]).timestamp(),
-        claim=_claim(state) if phase is Phase.CLAIMED else None,
-        trouble=trouble if phase is Phase.STARTING else None,
-        message=message,
-        egress=_egress(state),
-    )
-
-
-def phase_of(pod: Object, state: State | None) -> Phase:
-    """Derive the phase of an executor.
-
-    | pod                          | /state           | phase       |
-    |------------------------------|------------------|-------------|
-    | being deleted                | any              | Terminating |
-    | Succeeded or Failed          | any              | Ended       |
-    | server exited 0              | any              | Exiting     |
-    | not started yet, or crashing | none             | Starting    |
-    | started                      | none             | Unreachable |
-    | ready / not ready            | Warm             | Ready / Starting |
-    | any                          | Claimed          | Claimed     |
-    | any                          | Retired          | Terminating |
-    """
-    if pod["metadata"].get("deletionTimestamp"):
-        return Phase.TERMINATING
-    if pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
-        return Phase.ENDED
-    if _container(pod, "server").get("state", {}).get("terminated", {}).get("exitCode") == 0:
-        return Phase.EXITING
-    if state is None or not _makes_sense(state):
-        return Phase.UNREACHABLE if _has_served(pod) else Phase.STARTING
-    if state.phase == ExecutorPhase.CLAIMED:
-        return Phase.CLAIMED
-    if state.phase == ExecutorPhase.RETIRED:
-        return Phase.TERMINATING
-    return Phase.READY if state.phase == ExecutorPhase.WARM and _is_ready(pod) else Phase.STARTING
-
-
-def _makes_sense(state: State) -> bool:
-    return isinstance(state.phase, str) and state.phase in set(ExecutorPhase)
-
-
-def _claim(state: State | None) -> Claim | None:
-    try:
-        held = state.held_by() if state else None
-        if held is None:
+    async def _policy(self, pool: Pool, name: str) -> Object | None:
+        try:
+            return await self.kube.get(NETWORK_POLICIES, pool.namespace, name)
+        except NotFoundError:
             return None
-        return Claim(
-            str(held.principal), int(held.epoch), float(held.held_seconds), float(held.idle_seconds), int(held.running)
-        )
-    except (WireError, TypeError, ValueError, OverflowError):
-        return None  # a claim that cannot be read is left alone: nothing idle is known of it
+
+    async def _remove_policy(self, policy: Object) -> None:
+        metadata = policy["metadata"]
+        with suppress(NotFoundError):
+            await self.kube.delete(NETWORK_POLICIES, metadata["namespace"], metadata["name"], uid=metadata["uid"])
 
 
-def _egress(state: State | None) -> Egress:
-    said = state.egress if state is not None else None
-    return Egress(said) if isinstance(said, str) and said in set(Egress) else Egress.UNKNOWN
-
-
-def _container(pod: Object, name: str) -> Object:
-    statuses = pod.get("status", {}).get("containerStatuses") or []
-    return next((status for status in statuses if status["name"] == name), {})
-
-
-def _may_answer(pod: Object) -> bool:
-    running = pod.get("status", {}).get("phase") == "Running" and pod["status"].get("podIP")
-    return bool(running) and "running" in _container(pod, "server").get("state", {})
-
-
-def _has_served(pod: Object) -> bool:
-    """True while the server is past its start-up probe: then it may be claimed.
-
-    One that crashes is not: if it was claimed before, its marker makes the next start exit for good.
-    """
-    return bool(_container(pod, "server").get("started"))
-
-
-def _is_ready(pod: Object) -> bool:
-    conditions = pod.get("status", {}).get("conditions") or []
-    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
-
-
-def _trouble(pod: Object) -> tuple[Reason | None, str]:
-    """Return why a pod does not start, as far as Kubernetes knows."""
-    for condition in pod.get("status", {}).get("conditions") or []:
-        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
-            return Reason.UNSCHEDULABLE, condition.get("message", "")
-    for name in ("server", "runner"):
-        waiting = _container(pod, name).get("state", {}).get("waiting", {})
-        reason = waiting.get("reason", "")
-        if reason in _IMAGE_TROUBLES:
-            return Reason.IMAGE_UNAVAILABLE, f"{reason}: {waiting.get('message', '')}"[:500]
-        if reason in _CRASH_TROUBLES:
-            return Reason.CRASHING, f"container {name}: {reason}: {waiting.get('message', '')}"[:500]
-    return None, ""
+def _dropped_tiers(pool: Pool) -> frozenset[str]:
+    """Return the tiers that the last status knew and the spec no longer names."""
+    return frozenset(tier.name for tier in pool.status.tiers) - {tier.name for tier in pool.spec.tiers}
 
 
 def _is_genuine(proof: Proof, secret: str, challenge: Challenge, executor_id: str) -> bool:
