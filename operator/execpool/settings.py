@@ -87,6 +87,13 @@ class GatewaySettings(ProcessSettings):
     """How long after its time limit an executor may take to say how a run ended, before it is given up."""
     max_body_bytes: int = Field(default=2 << 20, ge=1024)
     """Largest request body."""
+    max_pending_bytes: int = Field(default=96 << 20, ge=1024)
+    """Most bytes of all requests and answers held at one time: bodies being read, executions that wait or run, answers that
+    are being sent. More is refused with NoCapacity."""
+    max_pending_bytes_per_tenant: int = Field(default=32 << 20, ge=1024)
+    """Most of these bytes for one tenant of one namespace."""
+    max_connections: int = Field(default=2048, ge=1)
+    """Most connections to each port; one more is closed at once."""
 
 
 def _root_key(file: Path) -> RootKey:

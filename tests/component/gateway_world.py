@@ -39,8 +39,8 @@ from execpool.settings import GatewaySettings
 SOURCE = Path(__file__).resolve().parents[2] / "operator"
 ROOT_KEY = RootKey(bytes(range(32)))
 POOL_UID = "pool-uid-1"
-SECRET = "ep_" + "s" * 43
-OTHER_SECRET = "ep_" + "o" * 43
+SECRET = "ep_team_" + "s" * 43
+OTHER_SECRET = "ep_team_" + "o" * 43
 
 
 @dataclass
@@ -55,6 +55,7 @@ class Identity:
     created: str = "2026-01-01T00:00:00Z"
     template: str = "t1"
     slots: int = 4
+    spec: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.address = self.address or free_address()
@@ -83,6 +84,7 @@ class Identity:
                 },
                 **stamp,
             },
+            "spec": self.spec,
             "status": {"phase": "Running", "podIP": self.address, "conditions": [{"type": "Ready", "status": status}]},
         }
 

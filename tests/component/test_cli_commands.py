@@ -129,13 +129,38 @@ async def test_run_says_what_is_missing(arguments: tuple[str, ...], variables: d
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        b"",
+        OK,
+        OK + chunk(b'{"type":"accepted","id":"x"}', b'{"type":"started","executor":"e","tier":"t"}'),
+        OK + b"zz\r\n",
+    ],
+    ids=["no answer", "no line", "started", "not HTTP"],
+)
+async def test_an_answer_that_breaks_off_may_have_run(part: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(part)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    ended = await execpool("run", "-", "--url", url, "--key", "k", stdin="1")
+    server.close()
+    assert ended.status == 3
+    assert "the code may have run" in ended.err
+
+
 async def test_a_new_key_is_shown_once_and_its_manifest_holds_only_its_hash() -> None:
     ended = await execpool(
         "key", "create", "--tenant", "acme", "-n", "team", "--pool", "b", "--pool", "a", "--expires", "30d"
     )
     manifest = yaml.safe_load(ended.out)
     key = ended.err.split()[-1]
-    assert re.fullmatch(r"ep_[\w-]{43}", key)
+    assert re.fullmatch(r"ep_team_[\w-]{43}", key)
     assert key not in ended.out
     spec = ExecutionKeySpec.model_validate(manifest["spec"])
     assert spec.key_hash == hashlib.sha256(key.encode()).hexdigest()
@@ -155,6 +180,7 @@ async def test_a_new_key_can_go_to_a_file_that_only_its_owner_reads(tmp_path: Pa
     assert key not in ended.out + ended.err
     again = await execpool(*arguments)
     assert (again.status, file.read_text().strip()) == (2, key)
+    assert "name another file, or remove it" in " ".join(again.err.replace("│", " ").split())
 
 
 async def test_a_new_key_for_a_shell_leaves_its_manifest_on_stderr() -> None:
@@ -169,6 +195,11 @@ async def test_a_new_key_for_a_shell_leaves_its_manifest_on_stderr() -> None:
 async def test_a_key_that_the_api_server_would_refuse_is_not_made(arguments: tuple[str, ...]) -> None:
     ended = await execpool("key", "create", *arguments)
     assert (ended.status, ended.out) == (2, "")
+
+
+async def test_a_wrong_tenant_is_told_the_rule() -> None:
+    ended = await execpool("key", "create", "--tenant", "Not A Name")
+    assert "lower-case letters, digits and dashes, at most 63" in " ".join(ended.err.replace("│", " ").split())
 
 
 async def test_a_root_key_is_a_secret_that_settings_accept(tmp_path: Path) -> None:

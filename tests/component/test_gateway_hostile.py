@@ -5,7 +5,7 @@ import json
 import resource
 
 import pytest
-from tests.component.gateway_world import Identity, gateway_world
+from tests.component.gateway_world import SECRET, Identity, gateway_world
 from tests.component.scripted_executor import FINISH, OK, Script, ScriptedExecutor, chunk, end, scripted, sending
 
 STDOUT = b'{"type":"stdout","text":"x"}'
@@ -100,7 +100,7 @@ async def test_a_reader_that_does_not_read_neither_keeps_the_slot_nor_fills_the_
     async with scripted(flood), gateway_world(flood.identity) as world:
         reader, writer = await asyncio.open_connection("127.0.0.1", world.service.port, limit=1024)
         body = b'{"code":"1"}'
-        head = f"POST /v1/executions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ep_{'s' * 43}\r\n"
+        head = f"POST /v1/executions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SECRET}\r\n"
         head += f"Accept: application/x-ndjson\r\nContent-Length: {len(body)}\r\n\r\n"
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         writer.write(head.encode() + body)

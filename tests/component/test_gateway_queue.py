@@ -173,6 +173,15 @@ async def test_unknown_is_never_run_again_unless_its_caller_says_so() -> None:
         assert len(set(lost.executions)) == 3
 
 
+async def test_a_run_that_its_executor_says_began_before_is_unknown_and_not_run_elsewhere() -> None:
+    twice = executor("twice", script=answering(409))
+    other = executor("other", created="2026-01-01T00:00:09Z")
+    async with scripted(twice, other), gateway_world(twice.identity, other.identity) as world:
+        answer = await world.run("1")
+        assert (answer["status"], answer["reason"]) == ("Unknown", "ExecutorLost")
+        assert (len(twice.executions), other.executions) == (1, [])
+
+
 async def test_a_safe_retry_happens_once() -> None:
     losing = sending(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", close=True)
     lost = executor("lost", script=losing)

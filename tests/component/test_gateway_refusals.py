@@ -10,6 +10,7 @@ from tests.component.scripted_executor import ScriptedExecutor, answering, scrip
 from execpool.kube.kinds import KEYS, POOLS
 
 CODE = {"code": "1"}
+UNKNOWN = (("GET", "/v1/executions", 405), ("POST", "/v1/nothing", 404), ("POST", "/v1/executions/", 404))
 
 
 def check_problem(reply: Any, status: int, reason: str) -> None:
@@ -56,12 +57,15 @@ async def test_keys_follow_the_watch() -> None:
         check_problem(await world.post(CODE, secret=OTHER_SECRET), 401, "Unauthenticated")
 
 
-async def test_one_hash_in_two_namespaces_is_denied() -> None:
+async def test_a_hash_copied_into_another_namespace_neither_gains_nor_denies_anything() -> None:
     async with gateway_world() as world:
         world.kube.put(KEYS, "thief", key())
         await world.kube.notify()
         reply = await world.post({**CODE, "maxWaitSeconds": 0})
-        check_problem(reply, 401, "Unauthenticated")
+        check_problem(reply, 429, "WaitTooLong")
+        world.kube.put(KEYS, "team", key(name="copy"))
+        await world.kube.notify()
+        check_problem(await world.post(CODE), 401, "Unauthenticated")
 
 
 async def test_a_pool_the_key_does_not_see_is_not_found_and_the_known_are_listed() -> None:
@@ -111,6 +115,19 @@ async def test_the_isolation_that_the_operator_reports_counts() -> None:
         check_problem(await world.post({**CODE, "minIsolation": "Sandboxed"}), 400, "UnsupportedOption")
 
 
+async def test_a_tier_that_became_stronger_does_not_lend_its_rank_to_its_old_executors() -> None:
+    """The spec has a RuntimeClass by now, and the operator reports it; the executor was made before."""
+    tier = {"name": "local", "pods": {"max": 8, "slots": 1, "runtimeClassName": "gvisor"}}
+    old = ScriptedExecutor(Identity("old", slots=1))
+    new = ScriptedExecutor(Identity("new", slots=1, template="t2", spec={"runtimeClassName": "gvisor"}))
+    async with scripted(old, new), gateway_world(old.identity, pools=[pool(tiers=[tier])]) as world:
+        assert (await world.run("1"))["route"]["executor"] == "old"
+        reply = await world.post({**CODE, "minIsolation": "Sandboxed", "maxWaitSeconds": 0})
+        check_problem(reply, 429, "WaitTooLong")
+        await world.put(new.identity)
+        assert (await world.run("1", minIsolation="Sandboxed"))["route"]["executor"] == "new"
+
+
 async def test_bodies_beyond_the_limits_are_too_large() -> None:
     async with gateway_world(max_body_bytes=2 << 20) as world:
         check_problem(await world.post({"code": "x" * ((1 << 20) + 1)}), 413, "RequestTooLarge")
@@ -138,6 +155,19 @@ async def test_a_suspended_pool_and_one_that_is_deleted_say_so() -> None:
         world.kube.drop(POOLS, "team", "agents")
         await world.kube.notify()
         check_problem(await world.post(CODE), 404, "PoolNotFound")
+
+
+async def test_a_pool_that_is_gone_has_no_gauges() -> None:
+    good = ScriptedExecutor(Identity("good"))
+    async with scripted(good), gateway_world(good.identity) as world:
+        await world.run("1")
+        gauges = ("execpool_waiting_executions", "execpool_running_executions", "execpool_claims_held")
+        _, before = await world.health("metrics")
+        assert all(f'{gauge}{{namespace="team",pool="agents"}}' in before for gauge in gauges)
+        world.kube.drop(POOLS, "team", "agents")
+        await world.kube.notify()
+        _, after = await world.health("metrics")
+        assert not any(f'{gauge}{{namespace="team",pool="agents"}}' in after for gauge in gauges)
 
 
 async def test_nothing_free_and_no_wait_is_refused_at_once() -> None:
@@ -185,9 +215,9 @@ async def test_a_request_that_an_executor_does_not_take_is_not_sent_to_others() 
 
 async def test_unknown_paths_and_methods_are_problems_too() -> None:
     async with gateway_world() as world:
-        for method, path, status in (("GET", "/v1/executions", 405), ("POST", "/v1/nothing", 404)):
+        for method, path, status in UNKNOWN:
             url = f"http://127.0.0.1:{world.service.port}{path}"
-            async with world.http.request(method, url) as response:
+            async with world.http.request(method, url, allow_redirects=False) as response:
                 assert response.status == status
                 assert response.headers["Content-Type"] == "application/problem+json"
 

@@ -64,7 +64,7 @@ def test_a_gateway_restart_keeps_the_claims(story: Story):
     kubectl = story.installed.cluster.kubectl
     kubectl("--namespace", SYSTEM, "rollout", "restart", "deployment/execpool-gateway")
     kubectl("--namespace", SYSTEM, "rollout", "status", "deployment/execpool-gateway", "--timeout=90s", timeout=100)
-    second = eventually(lambda: (answer := story.run("2", user="ada")).code == 200 and answer, "the gateway back", 30)
+    second = eventually(lambda: story.run_if_reached("2", user="ada"), "the gateway back", 40)
     assert second.executor == first.executor
 
 

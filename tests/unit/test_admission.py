@@ -3,6 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from execpool.api.names import Isolation
 from execpool.core.admission import (
     Assignment,
     Capacity,
@@ -85,6 +86,26 @@ def test_an_execution_that_names_a_tier_gets_no_other() -> None:
 def test_tiers_are_tried_in_their_order() -> None:
     warm = {"gpu": [offer("g1", tier="gpu")], "local": [offer("w1")]}
     assert assign(waiters("ann", tiers=("gpu", "local")), Capacity(warm=warm)).claims == (("ann", "g1"),)
+
+
+def test_a_floor_excludes_weaker_executors_in_every_way() -> None:
+    weak = Offer("weak", "local", 1, Isolation.CONTAINER)
+    line = [Waiter(1, "ann", ("local",), floor=Isolation.SANDBOXED)]
+    for capacity in (
+        Capacity(free={"ann": [weak]}),
+        Capacity(coming={"ann": [weak]}),
+        Capacity(known={"ann": [weak]}),
+        Capacity(warm={"local": [weak]}),
+    ):
+        assert assign(line, capacity) == Assignment(uncovered=tuple(line))
+
+
+def test_a_floor_is_met_by_the_first_executor_that_is_strong_enough() -> None:
+    offers = [
+        Offer(name, "local", 1, rank) for name, rank in (("weak", Isolation.CONTAINER), ("s", Isolation.MICRO_VM))
+    ]
+    line = [Waiter(1, "ann", ("local",), floor=Isolation.SANDBOXED), Waiter(2, "bob", ("local",))]
+    assert assign(line, Capacity(warm={"local": offers})).claims == (("ann", "s"), ("bob", "weak"))
 
 
 def test_wanted_executors_are_counted_by_principal_and_slots() -> None:

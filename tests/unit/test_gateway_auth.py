@@ -10,8 +10,14 @@ from execpool.gateway.auth import Keys
 from execpool.gateway.errors import GatewayError
 from execpool.kube.client import EventType
 
-SECRET = "ep_secret"
-HASH = hashlib.sha256(SECRET.encode()).hexdigest()
+SECRET = "ep_team_secret"
+
+
+def hash_of(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+HASH = hash_of(SECRET)
 NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 
 
@@ -89,10 +95,29 @@ def test_a_changed_hash_replaces_the_old_one() -> None:
 
 
 def test_two_objects_with_one_hash_are_denied_both_until_one_is_gone() -> None:
-    known = keys(wire(), wire(namespace="thief"))
+    known = keys(wire(), wire("copy"))
     assert "ambiguous" in denied(known)
-    known.on_change(EventType.DELETED, wire(namespace="thief"))
-    assert known.authenticate(f"Bearer {SECRET}").namespace == "team"
+    known.on_change(EventType.DELETED, wire("copy"))
+    assert known.authenticate(f"Bearer {SECRET}").key == "k"
+
+
+def test_a_hash_copied_into_another_namespace_changes_nothing() -> None:
+    for known in (keys(wire(), wire(namespace="thief")), keys(wire(namespace="thief"), wire())):
+        assert known.authenticate(f"Bearer {SECRET}").namespace == "team"
+    assert "not known" in denied(keys(wire(namespace="thief")))
+
+
+@pytest.mark.parametrize(
+    "secret", ["ep_secret", "secret", "ep__secret", "ep_team_", "team_secret", "ep_Team_x", "ep_a.b_x"]
+)
+def test_a_key_that_does_not_name_its_namespace_is_not_known(secret: str) -> None:
+    assert "not known" in denied(keys(wire(keyHash=hash_of(secret))), f"Bearer {secret}")
+
+
+def test_a_key_may_have_more_underscores_after_its_namespace() -> None:
+    secret = "ep_team-a_b_c_-"
+    known = keys(wire(namespace="team-a", keyHash=hash_of(secret)))
+    assert known.authenticate(f"Bearer {secret}").namespace == "team-a"
 
 
 def test_an_object_that_cannot_be_read_is_no_key() -> None:

@@ -67,6 +67,23 @@ def test_a_ready_pod_is_a_ready_executor() -> None:
 
 
 @pytest.mark.parametrize(
+    ("spec", "isolation"),
+    [
+        ({}, "Container"),
+        ({"hostUsers": None, "runtimeClassName": None}, "Container"),
+        ({"hostUsers": True}, "Container"),
+        ({"hostUsers": False}, "UserNamespace"),
+        ({"hostUsers": False, "runtimeClassName": "gvisor"}, "Sandboxed"),
+        ({"runtimeClassName": "gvisor"}, "Sandboxed"),
+    ],
+)
+def test_an_executor_is_isolated_as_its_own_pod_says(spec: dict[str, object], isolation: str) -> None:
+    found = target_of(pod() | {"spec": spec})
+    assert found is not None
+    assert found.isolation == isolation
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"status": {"phase": "Succeeded"}},

@@ -1,6 +1,7 @@
 """What a request may say, field by field."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -8,10 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from execpool.api.names import Refusal
+from execpool.executor.server import requests as executor_requests
 from execpool.gateway.errors import GatewayError
-from execpool.gateway.http import STATUS, TITLES
 from execpool.gateway.openapi import openapi
-from execpool.gateway.requests import NOT_YET, Order, read_order
+from execpool.gateway.replies import STATUS, TITLES
+from execpool.gateway.requests import (
+    MAX_ENV_BYTES,
+    MAX_WIRE_BYTES,
+    NOT_YET,
+    Order,
+    execute_body,
+    read_order,
+)
 
 
 def read(**fields: Any) -> Order:
@@ -99,6 +108,43 @@ def test_code_over_a_mebibyte_is_too_large() -> None:
     error = refusal(json.dumps({"code": "x" * ((1 << 20) + 1)}).encode())
     assert error.refusal is Refusal.REQUEST_TOO_LARGE
     assert "1048577" in error.sentence
+
+
+@pytest.mark.parametrize(
+    ("code", "allowed"),
+    [("\n" * 780_000, True), ("\n" * 800_000, False), ("\0" * 270_000, False), ("é" * 500_000, True)],
+)
+def test_code_that_an_executor_would_not_take_is_too_large(code: str, allowed: bool) -> None:
+    body = json.dumps({"code": code}).encode()
+    if allowed:
+        executor_requests.execute(execute_body(read_order(body)))
+        return
+    error = refusal(body)
+    assert (error.refusal, error.facts["field"]) == (Refusal.REQUEST_TOO_LARGE, "code")
+    assert str(MAX_WIRE_BYTES) in error.sentence
+
+
+def test_limits_are_those_of_executors() -> None:
+    assert executor_requests.MAX_DATA_BODY == MAX_WIRE_BYTES
+    assert executor_requests.MAX_ENV_BYTES >= MAX_ENV_BYTES
+    executor_requests.execute(execute_body(read(env={"A": "é" * (MAX_ENV_BYTES // 2 - 1)})))
+    assert "env" in refusal(json.dumps({"code": "1", "env": {"A": "é" * 17_000}}).encode()).sentence
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {f"k{number}": 1 for number in range(120_000)},
+        {"code": "1", "env": {f"K{number}": 1 for number in range(120_000)}},
+        {"code": "1", "env": [{}] * 120_000},
+        {"code": "1", "user": {f"K{number}": 1 for number in range(120_000)}},
+    ],
+)
+def test_many_wrong_fields_are_refused_in_no_time(fields: dict[str, Any]) -> None:
+    body = json.dumps(fields).encode()
+    began = time.process_time()
+    assert refusal(body).refusal is Refusal.INVALID_REQUEST
+    assert time.process_time() - began < 0.1
 
 
 @settings(max_examples=300, deadline=None)

@@ -93,6 +93,11 @@ def hash_of(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
+def key_start(namespace: str) -> str:
+    """Return how every key of a namespace begins: the gateway looks for its ExecutionKey there and nowhere else."""
+    return f"{KEY_PREFIX}{namespace}_"
+
+
 def make_key(
     *,
     tenant: str,
@@ -103,10 +108,11 @@ def make_key(
 ) -> tuple[str, dict[str, Any]]:
     """Return a new key and the manifest of its ExecutionKey."""
     _must_match("tenant", tenant, DNS_LABEL, 63)
-    key = KEY_PREFIX + secrets.token_urlsafe(32)
+    _must_match("namespace", namespace, DNS_LABEL, 63)
+    key = f"{key_start(namespace)}{secrets.token_urlsafe(32)}"
     hashed = hash_of(key)
     name = name or f"{tenant}-{hashed[:8]}"
-    for what, value in (("namespace", namespace), ("name", name), *(("pool", pool) for pool in pools)):
+    for what, value in (("name", name), *(("pool", pool) for pool in pools)):
         _must_match(what, value, DNS_SUBDOMAIN, 253)
     spec: dict[str, Any] = {"keyHash": hashed, "tenant": tenant}
     if pools:
@@ -138,6 +144,9 @@ def write_secret(file: Path, key: str) -> None:
     """Write a key to a new file that only its owner can read."""
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError as error:
+        sentence = f"{file} exists and is kept, since the key in it may be in use; name another file, or remove it"
+        raise typer.BadParameter(sentence, param_hint="--secret-file") from error
     except OSError as error:
         raise typer.BadParameter(f"{file}: {error.strerror}", param_hint="--secret-file") from error
     with os.fdopen(descriptor, "w") as opened:
@@ -146,4 +155,6 @@ def write_secret(file: Path, key: str) -> None:
 
 def _must_match(what: str, value: str, pattern: str, longest: int) -> None:
     if len(value) > longest or re.fullmatch(pattern, value) is None:
-        raise typer.BadParameter(f"{value!r} is not a Kubernetes name", param_hint=f"--{what}")
+        dots = "" if pattern == DNS_LABEL else ", dots"
+        rule = f"lower-case letters, digits{dots} and dashes, at most {longest}, a letter or digit first and last"
+        raise typer.BadParameter(f"{value!r} is not a Kubernetes name: {rule}", param_hint=f"--{what}")

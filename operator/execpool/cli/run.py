@@ -3,7 +3,7 @@
 0   the program ended well
 1   the program raised
 2   it was not run: usage, a refusal, no gateway
-3   anything else: TimedOut, Killed, Cancelled, Unknown
+3   anything else: TimedOut, Killed, Cancelled, Unknown, or an answer that never came: it may have run
 """
 
 import asyncio
@@ -28,6 +28,10 @@ MAX_LINE_BYTES = 64 << 20
 
 class NotRunError(Exception):
     """The execution was not run, and the message says why in one sentence."""
+
+
+class LostError(Exception):
+    """The execution was sent and how it ended is unknown: it may have run."""
 
 
 class Output(StrEnum):
@@ -66,6 +70,9 @@ def run(  # noqa: PLR0917 - typer passes them by name
     except NotRunError as error:
         print(f"execpool: {error}", file=sys.stderr)
         raise typer.Exit(NOT_RUN) from None
+    except LostError as error:
+        print(f"execpool: Unknown: {error}; the code may have run", file=sys.stderr)
+        raise typer.Exit(OTHER) from None
     if output is Output.JSON:
         print(json.dumps({name: value for name, value in answer.items() if name != "type"}, indent=2))
     elif answer["status"] not in EXIT_STATUS:
@@ -99,7 +106,7 @@ async def _execute(target: Target, request: dict[str, Any], *, live: bool) -> di
             raise NotRunError(sentence_of(event["problem"]))
         if live:
             show(event)
-    raise NotRunError("the gateway's answer broke off; whether the code has run is unknown")
+    raise LostError("the gateway's answer broke off")
 
 
 async def _events(target: Target, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
@@ -114,10 +121,12 @@ async def _events(target: Target, request: dict[str, Any]) -> AsyncIterator[dict
                 raise NotRunError(sentence_of(_problem(response.status, await response.read())))
             async for line in response.content:
                 yield json.loads(line)
-    except (aiohttp.ClientError, OSError) as error:
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
         raise NotRunError(f"{target.url} does not answer as a gateway: {error or type(error).__name__}") from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise LostError(f"{target.url} broke off: {error or type(error).__name__}") from error
     except ValueError as error:
-        raise NotRunError(f"{target.url} sent something that is not an answer") from error
+        raise LostError(f"{target.url} sent something that is not an answer") from error
 
 
 def _problem(status: int, body: bytes) -> dict[str, Any]:

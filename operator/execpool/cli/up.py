@@ -138,8 +138,9 @@ def _ensure_key(door: Door) -> str:
     known = door.kubectl(
         "--namespace", NAMESPACE, "get", "executionkeys", "--output", "jsonpath={.items[*].spec.keyHash}"
     ).split()
-    if file.exists() and keys.hash_of(file.read_text().strip()) in known:
-        return file.read_text().strip()
+    earlier = file.read_text().strip() if file.exists() else ""
+    if earlier.startswith(keys.key_start(NAMESPACE)) and keys.hash_of(earlier) in known:
+        return earlier
     secret, manifest = keys.make_key(tenant=TENANT, namespace=NAMESPACE, name=TENANT, pools=[POOL])
     file.parent.mkdir(mode=0o700, exist_ok=True)
     file.touch(mode=0o600)

@@ -1,15 +1,17 @@
 """The queue of one pool: lets an execution in when there is a slot for it, or refuses it with the numbers.
 
-`core.admission` decides who is next; this gives those decisions their effect. Everything happens on one thread, and `pump`
-runs to its end after every change of the claims table and of the line, so a free slot and somebody who may use it never
-exist at the same time. That is why an execution which finds a free slot may take it without looking at the line.
+`core.admission` decides who is next; this gives those decisions their effect. Everything happens on one thread. Changes of
+the claims table and of the line ask for a look at both (`pump`), which comes in the loop's next turn: however many changes
+come at once, they cost one. A look at a long line takes a while, so the next one waits until that is a small part of the
+time. An execution that finds a free slot takes it without a look, unless somebody of its principal waits for just that.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from execpool.api.names import Refusal
+from execpool.api.names import Isolation, Refusal
 from execpool.core.admission import Line, Waiter, assign, seconds_until_a_turn, wanted_executors
 from execpool.gateway.claims import Claims
 from execpool.gateway.errors import GatewayError
@@ -22,6 +24,12 @@ POSITION_SECONDS = 0.5
 PACE_MEMORY = 0.9
 """Weight of the past in the mean duration of a run."""
 
+REST = 4.0
+"""Pause between two looks at the line, as a multiple of what the last one took; those who wait then cost a fifth of a CPU."""
+SHORTEST_REST_SECONDS = 0.002
+LATE_SECONDS = 0.002
+"""How long after a deadline to look for those who have missed it: timers have a coarser clock."""
+
 OnWait = Callable[[int], None]
 
 
@@ -29,10 +37,15 @@ OnWait = Callable[[int], None]
 class _Place:
     """What the shell keeps of one waiter."""
 
-    waiter: Waiter
+    ticket: "Ticket"
     seat: asyncio.Future[Seat]
     on_wait: OnWait
     told: int = 0
+
+    @property
+    def waiter(self) -> Waiter:
+        """Whose place it is."""
+        return self.ticket.waiter
 
 
 @dataclass(slots=True)
@@ -61,13 +74,19 @@ class Admission:
         self._uncovered: tuple[Waiter, ...] = ()
         self._arrivals = 0
         self._run_seconds = 1.0
+        self._newcomers: list[_Place] = []
         self._telling: asyncio.TimerHandle | None = None
+        self._looking: asyncio.Handle | None = None
+        self._rest_until = 0.0
 
-    def ticket(self, principal: str, tiers: tuple[str, ...], *, max_wait: float) -> Ticket:
+    def ticket(
+        self, principal: str, tiers: tuple[str, ...], *, max_wait: float, floor: Isolation | None = None
+    ) -> Ticket:
         """Return a ticket that ends `max_wait` seconds from now; 0 means: only what is free or warm now."""
         self._arrivals += 1
         deadline = asyncio.get_running_loop().time() + (max_wait or HANDSHAKE_SECONDS)
-        return Ticket(Waiter(self._arrivals, principal, tiers, deadline, patient=max_wait > 0))
+        least = floor or Isolation.INTERPRETER
+        return Ticket(Waiter(self._arrivals, principal, tiers, deadline, patient=max_wait > 0, floor=least))
 
     async def enter(self, ticket: Ticket, on_wait: OnWait) -> Seat:
         """Return a slot of an executor that serves the principal.
@@ -82,7 +101,9 @@ class Admission:
         waiter = ticket.waiter
         if waiter.deadline <= asyncio.get_running_loop().time():
             raise self._too_late()
-        seat = self._claims.take(waiter.principal, waiter.tiers)
+        seat = None
+        if waiter.principal not in self._line.principals():
+            seat = self._claims.take(waiter.principal, waiter.tiers, waiter.floor)
         return seat if seat is not None else await self._wait(ticket, on_wait)
 
     def waiting(self) -> int:
@@ -103,14 +124,27 @@ class Admission:
             self._refuse(place, error())
 
     def pump(self) -> None:
-        """Give what there is to those whose turn it is."""
-        if not self._line:
-            if self._uncovered:
-                self._uncovered = ()
-                self.on_change()
+        """See to it that what there is soon goes to those whose turn it is."""
+        if self._looking is not None or not (self._line or self._uncovered):
             return
-        for waiter in self._line.expired(asyncio.get_running_loop().time()):
+        loop = asyncio.get_running_loop()
+        rest = self._rest_until - loop.time()
+        at_once = rest < SHORTEST_REST_SECONDS
+        self._looking = loop.call_soon(self._look) if at_once else loop.call_later(rest, self._look)
+
+    def _look(self) -> None:
+        self._looking = None
+        began = time.perf_counter()
+        loop = asyncio.get_running_loop()
+        for waiter in self._line.expired(loop.time()):
             self._refuse(self._places[waiter.number], self._too_late())
+        self._hand_out()
+        self._tell_soon()
+        self.on_change()
+        self._rest_until = loop.time() + REST * (time.perf_counter() - began)
+
+    def _hand_out(self) -> None:
+        """Give what there is to those whose turn it is; refuse newcomers for whom there is no room to wait."""
         decision = assign(self._line, self._claims.capacity(self._line.principals()))
         for number, executor in decision.seats:
             self._line.leave(number)
@@ -119,23 +153,30 @@ class Admission:
                 place.seat.set_result(self._claims.take_at(executor))
         for principal, executor in decision.claims:
             self._claims.begin(principal, executor)
+        newcomers = {place.waiter.number for place in self._newcomers}
+        self._newcomers.clear()
+        staying: list[Waiter] = []
         for waiter in decision.uncovered:
+            place = self._places[waiter.number]
             if not waiter.patient:
-                self._refuse(self._places[waiter.number], self._nothing_free())
-        self._uncovered = tuple(waiter for waiter in decision.uncovered if waiter.patient)
-        self._tell_soon()
-        self.on_change()
+                self._refuse(place, self._nothing_free())
+            elif len(staying) >= self.max_depth and waiter.number in newcomers and not place.ticket.has_waited:
+                self._refuse(place, self._too_many(len(staying)))
+            else:
+                staying.append(waiter)
+                self._welcome(place, len(staying))
+        self._uncovered = tuple(staying)
 
     async def _wait(self, ticket: Ticket, on_wait: OnWait) -> Seat:
         loop = asyncio.get_running_loop()
         waiter = ticket.waiter
-        place = _Place(waiter, loop.create_future(), on_wait)
+        place = _Place(ticket, loop.create_future(), on_wait)
         self._places[waiter.number] = place
+        self._newcomers.append(place)
         self._line.join(waiter)
-        timer = loop.call_at(waiter.deadline, self.pump)
+        timer = loop.call_at(waiter.deadline + LATE_SECONDS, self.pump)
+        self.pump()
         try:
-            self.pump()
-            self._welcome(ticket, place)
             return await place.seat
         except asyncio.CancelledError:
             if _is_granted(place):
@@ -145,15 +186,12 @@ class Admission:
             timer.cancel()
             self._leave(place)
 
-    def _welcome(self, ticket: Ticket, place: _Place) -> None:
-        """Tell a newcomer its position, or that the line is full. One that comes back is never too many."""
-        if place.seat.done() or place.waiter not in self._uncovered:
-            return
-        if len(self._uncovered) > self.max_depth and not ticket.has_waited:
-            raise self._too_many()
-        ticket.has_waited = True
-        place.told = self._uncovered.index(place.waiter) + 1
-        place.on_wait(place.told)
+    def _welcome(self, place: _Place, position: int) -> None:
+        """Tell its position to one that has none. One that comes back after a failed start is never too many."""
+        if place.told == 0:
+            place.ticket.has_waited = True
+            place.told = position
+            place.on_wait(position)
 
     def _leave(self, place: _Place) -> None:
         self._places.pop(place.waiter.number, None)
@@ -180,8 +218,7 @@ class Admission:
 
     # Refusals, with what was observed
 
-    def _too_many(self) -> GatewayError:
-        waiting = len(self._uncovered) - 1
+    def _too_many(self, waiting: int) -> GatewayError:
         sentence = f"{waiting} executions wait in pool {self._name}, which allows {self.max_depth}; {self._occupancy()}"
         return GatewayError(Refusal.QUEUE_FULL, sentence, retry_after=self._retry_after())
 

@@ -1,8 +1,9 @@
 """Who calls: execution keys, from the watch, by the SHA-256 of what the caller presents.
 
 A key names a tenant and sees the pools of its own namespace. Its object holds no secret, so whoever can read it can also
-copy its hash into another object; two objects with one hash are therefore refused both, and logged, rather than letting
-the copy decide where the caller's code goes.
+copy its hash into another object. A key's text names its namespace (`ep_<namespace>_<random>`), and only objects of that
+namespace are looked at, so a copy elsewhere changes nothing. Two objects with one hash in the same namespace are refused
+both, and logged, rather than letting the copy decide where the caller's code goes.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ from execpool.kube.client import EventType, Object
 log = logging.getLogger(__name__)
 
 _BEARER = re.compile(r"[Bb]earer +(\S{1,512}) *")
+_KEY = re.compile(rf"{KEY_PREFIX}([^_]+)_.+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Caller:
 
 
 class Keys:
-    """All execution keys, kept by hash.
+    """All execution keys, kept by namespace and hash.
 
     Args:
         now: UNIX seconds, for expiry.
@@ -50,8 +52,8 @@ class Keys:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._hash_of: dict[str, str] = {}
-        self._callers: dict[str, dict[str, Caller]] = {}
+        self._places: dict[str, tuple[str, str]] = {}
+        self._callers: dict[tuple[str, str], dict[str, Caller]] = {}
 
     def on_change(self, event: EventType, wire: Object) -> None:
         """Take in an ExecutionKey as the watch shows it."""
@@ -64,8 +66,8 @@ class Keys:
         except ValidationError as error:
             log.warning("key ignored", extra={"key": wire["metadata"]["name"], "errors": error.error_count()})
             return
-        self._hash_of[uid] = spec.key_hash
-        self._callers.setdefault(spec.key_hash, {})[uid] = _caller(wire["metadata"], spec)
+        place = self._places[uid] = (wire["metadata"]["namespace"], spec.key_hash)
+        self._callers.setdefault(place, {})[uid] = _caller(wire["metadata"], spec)
 
     def authenticate(self, authorization: str | None) -> Caller:
         """Return whom an Authorization header names.
@@ -76,14 +78,15 @@ class Keys:
         presented = _BEARER.fullmatch(authorization or "")
         if presented is None:
             raise _denied(f"an execution key is needed, as `Authorization: Bearer {KEY_PREFIX}...`")
+        named = _KEY.fullmatch(presented[1])
         digest = hashlib.sha256(presented[1].encode()).hexdigest()
-        found = self._callers.get(digest)
+        found = self._callers.get((named[1], digest)) if named is not None else None
         if found is None:
             raise _denied("the execution key is not known")
         if len(found) > 1:
             keys = sorted(f"{caller.namespace}/{caller.key}" for caller in found.values())
             log.error("key is ambiguous", extra={"keys": keys})
-            raise _denied("the execution key is ambiguous: several ExecutionKeys have its hash")
+            raise _denied("the execution key is ambiguous: several ExecutionKeys of its namespace have its hash")
         (caller,) = found.values()
         self._check(caller)
         return caller
@@ -95,11 +98,11 @@ class Keys:
             raise _denied(f"the execution key {caller.key} has expired", key=caller.key)
 
     def _remove(self, uid: str) -> None:
-        digest = self._hash_of.pop(uid, None)
-        if digest is not None:
-            self._callers[digest].pop(uid)
-            if not self._callers[digest]:
-                del self._callers[digest]
+        place = self._places.pop(uid, None)
+        if place is not None:
+            self._callers[place].pop(uid)
+            if not self._callers[place]:
+                del self._callers[place]
 
 
 def _caller(metadata: Mapping[str, Any], spec: ExecutionKeySpec) -> Caller:

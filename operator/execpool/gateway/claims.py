@@ -20,8 +20,11 @@ import math
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
+from execpool.api.names import Isolation
 from execpool.core.admission import Capacity, Offer
+from execpool.core.backoff import backoff
 from execpool.core.claiming import Target, in_order_of_choice
+from execpool.core.isolation import is_at_least
 from execpool.core.proof import KeyRing
 from execpool.gateway.executors import ExecutorClient, ExecutorError, GoneError, ImpostorError, TakenError
 from execpool.gateway.seats import Entry, Seat
@@ -101,14 +104,15 @@ class Claims:
             self._unindex(entry)
         self.on_change()
 
-    def take(self, principal: str, tiers: tuple[str, ...]) -> Seat | None:
+    def take(self, principal: str, tiers: tuple[str, ...], floor: Isolation) -> Seat | None:
         """Take a free slot of an executor that serves the principal, if there is one: the path of a warm execution."""
         entries = self._held.get(principal)
         if entries is None:
             return None
         for tier in tiers:
             for entry in entries.values():
-                if entry.target.tier == tier and self._free_slots(entry) > 0:
+                target = entry.target
+                if target.tier == tier and is_at_least(target.isolation, floor) and self._free_slots(entry) > 0:
                     return self._seat(entry)
         return None
 
@@ -134,7 +138,7 @@ class Claims:
 
     def rest(self, entry: Entry) -> None:
         """Offer the executor to nobody for a while."""
-        pause = min(REST_SECONDS * 2**entry.failures, LONGEST_REST_SECONDS)
+        pause = backoff(entry.failures, REST_SECONDS, LONGEST_REST_SECONDS)
         entry.failures += 1
         loop = asyncio.get_running_loop()
         entry.out_until = max(entry.out_until, loop.time() + pause)
@@ -174,7 +178,7 @@ class Claims:
         return entry.grant.slots - entry.in_use if entry.grant is not None and self._is_offered(entry) else 0
 
     def _free(self, entries: Iterable[Entry]) -> list[Offer]:
-        return [Offer(e.target.uid, e.target.tier, self._free_slots(e)) for e in entries if self._free_slots(e) > 0]
+        return [_offer(entry.target, free) for entry in entries if (free := self._free_slots(entry)) > 0]
 
     def _known(self, entries: Iterable[Entry]) -> list[Offer]:
         return [self._expected(entry) for entry in entries if entry.grant is None and self._is_offered(entry)]
@@ -198,7 +202,7 @@ class Claims:
 
     def _expected(self, entry: Entry) -> Offer:
         slots = self.slots.get(entry.target.tier, EXPECTED_SLOTS)
-        return Offer(entry.target.uid, entry.target.tier, max(slots - entry.in_use, 1))
+        return _offer(entry.target, max(slots - entry.in_use, 1))
 
     def _seat(self, entry: Entry) -> Seat:
         if entry.grant is None:
@@ -274,3 +278,7 @@ class Claims:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _offer(target: Target, slots: int) -> Offer:
+    return Offer(target.uid, target.tier, slots, target.isolation)

@@ -1,6 +1,7 @@
 """One execution on its way through `execute.py`: what is known of it so far."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from execpool.api.names import Outcome
@@ -22,6 +23,8 @@ class Course:
     pool: ServedPool
     route: Route
     ticket: Ticket
+    may_start: Callable[[], None]
+    """Raises a GatewayError when this gateway has no room for one more answer."""
     began: float
     transcript: Transcript = field(default_factory=Transcript)
     seat: Seat | None = None

@@ -13,11 +13,10 @@ nobody can know how it ended the answer is Unknown: it is never run again unless
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import aclosing
 from functools import partial
 from typing import Any, cast
-
-import orjson
 
 from execpool.api.names import Outcome, Refusal
 from execpool.core.claiming import Route, choose_route
@@ -41,9 +40,9 @@ from execpool.gateway.executors import (
     UnresponsiveError,
 )
 from execpool.gateway.pools import Pools, ServedPool
-from execpool.gateway.requests import Order
+from execpool.gateway.requests import Order, execute_body
 from execpool.gateway.seats import Seat
-from execpool.protocol import End, ExecuteRequest
+from execpool.protocol import End
 from execpool.telemetry.metrics import RUNNING
 
 LAST_BYTES_SECONDS = 0.25
@@ -77,7 +76,9 @@ class Gateway:
         """Return who calls: before the body is read, so that strangers cannot make us read one."""
         return self._keys.authenticate(authorization)
 
-    async def execute(self, execution: str, caller: Caller, order: Order, feed: Feed) -> Answer:
+    async def execute(
+        self, execution: str, caller: Caller, order: Order, feed: Feed, may_start: Callable[[], None]
+    ) -> Answer:
         """Take one execution from its request to its answer.
 
         Args:
@@ -85,6 +86,7 @@ class Gateway:
             caller: from `authenticate`.
             order: what is asked for.
             feed: hears what happens meanwhile.
+            may_start: asked once it has a slot; raises a GatewayError when there is no room for its answer.
 
         Raises:
             GatewayError: nothing of it ran.
@@ -96,8 +98,9 @@ class Gateway:
         pool = self._pools.find(caller, order.pool)
         route = _route(pool, order)
         principal = principal_id(caller.tenant, order.user)
-        ticket = pool.admission.ticket(principal, route.tiers, max_wait=pool.max_wait(order.max_wait_seconds))
-        course = Course(execution, order, pool, route, ticket, began)
+        max_wait = pool.max_wait(order.max_wait_seconds)
+        ticket = pool.admission.ticket(principal, route.tiers, max_wait=max_wait, floor=order.min_isolation)
+        course = Course(execution, order, pool, route, ticket, may_start, began)
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._active.add(task)
         self._idle.clear()
@@ -128,6 +131,7 @@ class Gateway:
             course.sit_down(seat)
             feed.accepted(course.id)
             try:
+                course.may_start()
                 return await self._run(course, seat, feed)
             except RejectedError as error:
                 sentence = f"executors do not take this request: {error}"
@@ -164,8 +168,7 @@ class Gateway:
     async def _stream(self, course: Course, seat: Seat, feed: Feed) -> End:
         """Follow the run into the transcript and the feed, and return its end."""
         order, transcript = course.order, course.transcript
-        request = ExecuteRequest(order.code, env_vars=order.env, timeout_seconds=order.timeout_seconds)
-        body = orjson.dumps(request)
+        body = execute_body(order)
         loop = asyncio.get_running_loop()
         try:
             async with (

@@ -5,17 +5,17 @@ What matters about an error is whether the code may have started, so the tree is
     ExecutorError
      +-- NotStartedError     proven: the execution may go elsewhere
      |    +-- StaleError         401, 412: our token or epoch is not the latest; claim again
-     |    +-- TakenError         409: it serves another principal, or nobody may have it
+     |    +-- TakenError         409 to a claim: it serves another principal, or nobody may have it
      |    +-- GoneError          410, 421: it has been retired, or is not the pod that was watched
      |    +-- RejectedError      400, 404, 413: the request itself is refused; it would be everywhere
      |    +-- BusyError          429, 503: no free slot, or not able to right now
      |    +-- ImpostorError      it could not prove who it is, or does not accept our proof: no code was sent
      |    +-- UnreachableError   no connection
-     +-- LostError           the request was written, its end never came: unknown
+     +-- LostError           the request was written, its end never came; or 409 to a run, which began before: unknown
      |    +-- UnresponsiveError  silence past every limit; it is retired
      +-- BrokenReplyError    it answers in a form that the protocol does not know: unknown
 
-Any answer with an error status comes before the first event and proves that nothing started. Idle connections are kept
+Any other answer with an error status comes before the first event and proves that nothing started. Idle connections are kept
 for less long than executors keep them, so that a request is hardly ever written into a connection that is being closed.
 """
 
@@ -57,6 +57,8 @@ MAX_CONTROL_BYTES = 64 << 10
 MAX_WHOLE_BYTES = 1 << 20
 """Longer bodies are sent in pieces, so that they do not hold up the loop."""
 MAX_SLOTS = 1024
+ALREADY_STARTED = 409
+"""Answer of /execute to an id that has been started, so our request came twice."""
 
 Message = TypeVar("Message", Proof, ClaimGrant, State)
 
@@ -193,6 +195,8 @@ class ExecutorClient:
             async with self._session.post(
                 url, data=data, headers=headers, timeout=EXECUTE_TIMEOUT, allow_redirects=False
             ) as response:
+                if response.status == ALREADY_STARTED:
+                    raise LostError(f"{target.name} says that the run began there before")
                 _raise_unless_ok(target, response.status)
                 yield b""
                 splitter = LineSplitter()

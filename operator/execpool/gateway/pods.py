@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from execpool.api import names
+from execpool.api.names import Isolation
 from execpool.core.claiming import Target
 
 _ENDED = ("Succeeded", "Failed")
@@ -34,7 +35,15 @@ def target_of(pod: Mapping[str, Any]) -> Target | None:
         template_hash=annotations.get(names.ANNOTATION_TEMPLATE_HASH, ""),
         created_at=datetime.fromisoformat(metadata["creationTimestamp"]).timestamp(),
         ready=bool(address) and not metadata.get("deletionTimestamp") and _is_ready(status),
+        isolation=_isolation(pod.get("spec") or {}),
     )
+
+
+def _isolation(spec: Mapping[str, Any]) -> Isolation:
+    """Return how an executor is isolated, as `core.isolation` ranks the tier that it would be made of now."""
+    if spec.get("runtimeClassName"):
+        return Isolation.SANDBOXED
+    return Isolation.USER_NAMESPACE if spec.get("hostUsers") is False else Isolation.CONTAINER
 
 
 def _is_ready(status: Mapping[str, Any]) -> bool:

@@ -23,7 +23,7 @@ from execpool.gateway.errors import GatewayError
 from execpool.gateway.executors import ExecutorClient
 from execpool.gateway.pods import pool_uid_of, target_of
 from execpool.kube.client import EventType, Object
-from execpool.telemetry.metrics import CLAIMED, WAITING
+from execpool.telemetry.metrics import CLAIMED, RUNNING, WAITING
 
 log = logging.getLogger(__name__)
 
@@ -211,8 +211,8 @@ class Pools:
         namespace, name = pool.key
         if self._by_name[namespace].get(name) is pool:
             del self._by_name[namespace][name]
-            WAITING.remove(*pool.key)
-            CLAIMED.remove(*pool.key)
+            for gauge in (WAITING, CLAIMED, RUNNING):
+                gauge.remove(*pool.key)
         task = asyncio.create_task(pool.claims.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)

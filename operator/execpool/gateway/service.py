@@ -27,14 +27,16 @@ from execpool.api import names
 from execpool.core.demand import write_demand
 from execpool.core.proof import KeyRing
 from execpool.gateway.auth import Keys
+from execpool.gateway.bodies import Budget
 from execpool.gateway.demand import DemandPublisher
 from execpool.gateway.execute import Gateway
 from execpool.gateway.executors import ExecutorClient
-from execpool.gateway.http import make_app
+from execpool.gateway.http import Executions, make_app
 from execpool.gateway.pools import Pools
 from execpool.kube.client import Kube
 from execpool.kube.kinds import KEYS, PODS, POOLS
 from execpool.kube.reflector import Reflector
+from execpool.serving import bounded
 from execpool.settings import GatewaySettings
 
 log = logging.getLogger(__name__)
@@ -85,14 +87,14 @@ class Service:
         self._pools = Pools(key_ring, self._client, self._on_change)
         self._keys = Keys(now=time.time)
         self._gateway = Gateway(self._keys, self._pools, self._client, overtime=settings.overtime_seconds)
+        self._budget = Budget(settings.max_pending_bytes, settings.max_pending_bytes_per_tenant)
         self._demand = DemandPublisher(kube, settings, self._told)
         self._reflectors = _reflectors(kube, settings, self._keys, self._pools)
         self.ready = asyncio.Event()
         self._is_draining = False
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        app = make_app(self._gateway, max_body_bytes=settings.max_body_bytes, is_draining=lambda: self._is_draining)
-        self._api = _server(app, settings.host, settings.port)
-        self._health = _server(self._health_app(), settings.host, settings.health_port)
+        self._api = _server(make_app(self._executions()), settings, settings.port)
+        self._health = _server(self._health_app(), settings, settings.health_port)
 
     @property
     def port(self) -> int:
@@ -169,6 +171,14 @@ class Service:
             self._gateway.cancel_rest()
             await self._gateway.until_idle()
 
+    def _executions(self) -> Executions:
+        return Executions(
+            self._gateway,
+            self._budget,
+            max_body_bytes=self._settings.max_body_bytes,
+            is_draining=lambda: self._is_draining,
+        )
+
     def _on_change(self) -> None:
         self._demand.notify()
 
@@ -193,13 +203,13 @@ class Service:
         return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)])
 
 
-def _server(app: ASGIApp, host: str, port: int) -> _Server:
+def _server(app: ASGIApp, settings: GatewaySettings, port: int) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
-            host=host,
+            host=settings.host,
             port=port,
-            http="httptools",
+            http=bounded(settings.max_connections),
             ws="none",
             lifespan="off",
             log_config=None,
