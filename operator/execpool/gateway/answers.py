@@ -23,7 +23,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds: until a slot was taken, of the run as the gateway saw it, and altogether."""
+    """Seconds: until a slot was taken, of the run by its executor's clock, and altogether."""
 
     wait: float
     run: float
