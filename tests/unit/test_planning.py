@@ -4,8 +4,7 @@ import pytest
 from tests.builders import NOW, OLD, claimed, executor, pool, snapshot, spec, troubled
 
 from execpool.api.names import FINALIZER, Reason
-from execpool.core.model import CreateFailure, Phase, Snapshot
-from execpool.core.planning import (
+from execpool.core.actions import (
     AddFinalizer,
     ApplyPolicies,
     CreateExecutors,
@@ -14,8 +13,9 @@ from execpool.core.planning import (
     RemoveExecutor,
     RemovePolicies,
     RetireExecutor,
-    plan,
 )
+from execpool.core.model import CreateFailure, Phase, Snapshot
+from execpool.core.planning import plan
 from execpool.protocol import Expect
 
 

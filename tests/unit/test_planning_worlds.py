@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.builders import CURRENT, NOW, OLD, claimed, executor, pool, snapshot, spec
 
+from execpool.core.actions import CreateExecutors, RemoveExecutor, RetireExecutor
 from execpool.core.model import Claim, Executor, Phase, Snapshot
-from execpool.core.planning import CreateExecutors, RemoveExecutor, RetireExecutor, plan
+from execpool.core.planning import plan
 
 MOST_STEPS = 60
 

@@ -12,9 +12,7 @@ from dataclasses import dataclass, field
 
 from execpool.api.names import FINALIZER
 from execpool.controller.pools import as_written
-from execpool.core.backoff import backoff
-from execpool.core.model import CreateFailure, Pool
-from execpool.core.planning import (
+from execpool.core.actions import (
     Action,
     AddFinalizer,
     ApplyPolicies,
@@ -25,6 +23,8 @@ from execpool.core.planning import (
     RemovePolicies,
     RetireExecutor,
 )
+from execpool.core.backoff import backoff
+from execpool.core.model import CreateFailure, Pool
 from execpool.kube.client import Kube, Object
 from execpool.kube.errors import FencedError, KubeError
 from execpool.kube.kinds import POOLS

@@ -26,9 +26,10 @@ from execpool.api.v1alpha1 import ExecutionPoolStatus
 from execpool.controller.effects import MOST_BACKOFF, Effects, Outcome
 from execpool.controller.events import EventRecorder, transitions
 from execpool.controller.pools import PoolRef, as_written, read_pool
+from execpool.core.actions import ApplyPolicies, CreateExecutors, ReleaseFinalizer
 from execpool.core.backoff import backoff
 from execpool.core.model import Demand, Finding, Pool, Snapshot
-from execpool.core.planning import ApplyPolicies, CreateExecutors, ReleaseFinalizer, plan
+from execpool.core.planning import plan
 from execpool.core.status import acknowledge, condition, stalled_by, summarize
 from execpool.kube.client import Kube
 from execpool.kube.errors import FencedError, ForbiddenError, KubeError, NotFoundError

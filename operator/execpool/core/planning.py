@@ -19,6 +19,19 @@ from datetime import UTC, datetime
 
 from execpool.api.names import FINALIZER, Reason
 from execpool.api.v1alpha1 import DeletionPolicy, Tier
+from execpool.core.actions import (
+    LOOK_AGAIN_SECONDS,
+    Action,
+    AddFinalizer,
+    ApplyPolicies,
+    CreateExecutors,
+    Plan,
+    ReleaseFinalizer,
+    RemoveExecutor,
+    RemovePolicies,
+    RetireExecutor,
+)
+from execpool.core.findings import last_failure, missing_runtime_class, shortfall, troubles
 from execpool.core.model import Claim, Executor, Finding, Phase, Snapshot
 from execpool.protocol import Expect
 
@@ -28,78 +41,11 @@ RECLAIM_AFTER_IDLE_SECONDS = 1.0
 """Nor while it is merely between two calls: taken then, it would only have to be claimed again."""
 SURGE_DIVISOR = 4
 AGE_JITTER = 0.1
-LOOK_AGAIN_SECONDS = 60.0
-"""Longest sleep: a lost event costs no more than this."""
 DRAIN_LOOK_SECONDS = 1.0
 """The end of a run is no event of the API server, so draining is polled."""
 
 HELD_TROUBLES = frozenset({Reason.IMAGE_UNAVAILABLE, Reason.UNSCHEDULABLE, Reason.CRASHING})
 """Troubles that a replacement would share: such an executor is held, not replaced."""
-
-
-@dataclass(frozen=True)
-class AddFinalizer:
-    """Take the pool's finalizer; always before the first child."""
-
-
-@dataclass(frozen=True)
-class ApplyPolicies:
-    """Bring the pool's network policies up to date; always before the first executor."""
-
-
-@dataclass(frozen=True)
-class CreateExecutors:
-    """Ask a tier's provider for more executors."""
-
-    tier: str
-    count: int
-
-
-@dataclass(frozen=True)
-class RetireExecutor:
-    """End an executor if it is still in the state that the plan saw, as `expect` says."""
-
-    executor: Executor
-    expect: Expect
-    because: Reason
-
-
-@dataclass(frozen=True)
-class RemoveExecutor:
-    """Remove an executor that serves nobody, or whose drain has run out; nobody is asked."""
-
-    executor: Executor
-    because: Reason
-
-
-@dataclass(frozen=True)
-class RemovePolicies:
-    """Remove the pool's network policies, after the last executor."""
-
-
-@dataclass(frozen=True)
-class ReleaseFinalizer:
-    """Let the pool go."""
-
-
-Action = (
-    AddFinalizer | ApplyPolicies | CreateExecutors | RetireExecutor | RemoveExecutor | RemovePolicies | ReleaseFinalizer
-)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to do next for one pool.
-
-    Attributes:
-        actions: the writes, in an order that is safe to stop anywhere.
-        findings: why the pool is not, or will not soon be, as wanted.
-        requeue_after: seconds until the pool needs another look without an event.
-    """
-
-    actions: tuple[Action, ...] = ()
-    findings: tuple[Finding, ...] = ()
-    requeue_after: float = LOOK_AGAIN_SECONDS
 
 
 @dataclass(frozen=True)
@@ -147,16 +93,6 @@ def is_outdated(snapshot: Snapshot, executor: Executor) -> bool:
     return executor.template_hash != snapshot.template_hashes.get(executor.tier)
 
 
-def missing_runtime_class(snapshot: Snapshot, tier: Tier) -> Finding | None:
-    """Return the finding for a tier whose RuntimeClass the cluster does not have, else None."""
-    name = tier.pods.runtime_class_name
-    if not name or snapshot.runtime_classes is None or name in snapshot.runtime_classes:
-        return None
-    known = ", ".join(sorted(snapshot.runtime_classes)) or "none"
-    message = f"tier {tier.name} asks for RuntimeClass {name}, which does not exist (known: {known}); create it or change runtimeClassName"
-    return Finding(Reason.RUNTIME_CLASS_NOT_FOUND, message, tier.name)
-
-
 def _preparation(snapshot: Snapshot) -> Iterator[Action]:
     if FINALIZER not in snapshot.pool.finalizers:
         yield AddFinalizer()
@@ -193,9 +129,9 @@ def _plan_tier(snapshot: Snapshot, tier: Tier, start_timeout: float) -> _TierPla
     absent_class = missing_runtime_class(snapshot, tier)
     wanted = _refill(snapshot, tier, left, members, target)
     create = 0 if absent_class is not None or _must_wait(snapshot, tier) else wanted
-    failure = _failure(snapshot, tier) if wanted else None
+    failure = last_failure(snapshot, tier) if wanted else None
     blocked = [finding for finding in (absent_class, failure) if finding]
-    findings = (*blocked, *_troubles(members), *_shortfall(snapshot, tier, members))
+    findings = (*blocked, *troubles(members), *shortfall(snapshot, tier, members))
     return _TierPlan(
         (*swept, *stuck, *stale, *reclaimed, *surplus),
         create,
@@ -353,37 +289,6 @@ def _without(members: Sequence[Executor], retired: Sequence[RetireExecutor]) -> 
 def _must_wait(snapshot: Snapshot, tier: Tier) -> bool:
     failure = snapshot.failures.get(tier.name)
     return failure is not None and failure.retry_at > snapshot.now
-
-
-def _failure(snapshot: Snapshot, tier: Tier) -> Finding | None:
-    """Return the last failed creation, which stays the reason until one succeeds."""
-    failure = snapshot.failures.get(tier.name)
-    if failure is None:
-        return None
-    again = datetime.fromtimestamp(failure.retry_at, UTC).strftime("%H:%M:%S UTC")
-    return Finding(failure.reason, f"{failure.message}; next attempt at {again}", tier.name)
-
-
-def _troubles(members: Sequence[Executor]) -> Iterator[Finding]:
-    """Report what keeps executors from starting, one finding for each reason, with the count and one provider's words."""
-    for reason in sorted({member.trouble for member in members if member.trouble}):
-        same = [member for member in members if member.trouble is reason]
-        message = f"{len(same)} of {len(members)} executors are held, since replacements would wait for the same: {same[0].message}"
-        yield Finding(reason, message, same[0].tier)
-    unreachable = [member for member in members if member.phase is Phase.UNREACHABLE]
-    if unreachable:
-        message = f"{len(unreachable)} executors do not answer; they are left alone, since they may be claimed"
-        yield Finding(Reason.UNREACHABLE, message, unreachable[0].tier)
-
-
-def _shortfall(snapshot: Snapshot, tier: Tier, members: Sequence[Executor]) -> Iterator[Finding]:
-    """Report a `max` that leaves less room than is wanted."""
-    held = sum(member.counts and not member.unclaimed for member in members)
-    wanted = snapshot.pool.spec.warm(tier)
-    waiting = snapshot.demand.waiting.get(tier.name, 0)
-    if wanted + waiting > tier.pods.max - held:
-        message = f"{wanted} warm and {waiting} for waiters are wanted, {held} of max {tier.pods.max} are held; raise max for more"
-        yield Finding(Reason.MAX_REACHED, message, tier.name)
 
 
 def _look_again(snapshot: Snapshot, tier: Tier, members: Sequence[Executor], start_timeout: float) -> float:
