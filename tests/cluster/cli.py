@@ -15,6 +15,7 @@ from .cluster import Cluster
 from .commands import note
 from .errors import ClusterError, NotRunningError
 from .layout import Layout
+from .storage import Storage
 
 Command = Callable[[argparse.Namespace, Layout], int]
 
@@ -85,6 +86,7 @@ def _up(options: argparse.Namespace, layout: Layout) -> int:
 
 def _down(options: argparse.Namespace, layout: Layout) -> int:
     note("the cluster is down" if Cluster(layout).down() else "there was no cluster")
+    Storage(layout).release()
     return 0
 
 

@@ -77,7 +77,10 @@ def _build(storage: Storage, recipe: Recipe, name: str) -> None:
     note(f"building {name}; the first time takes minutes")
     with tempfile.TemporaryDirectory(dir=storage.folder()) as folder:
         words += pip_settings.mounts(Path(folder))
-        storage.build(*words, "--file", recipe.dockerfile, "--tag", name, recipe.context, timeout=BUILD_SECONDS)
+        try:
+            storage.build(*words, "--file", recipe.dockerfile, "--tag", name, recipe.context, timeout=BUILD_SECONDS)
+        finally:
+            storage.release()
     note(f"built {name} in {time.monotonic() - begun:.1f} s")
 
 

@@ -38,6 +38,13 @@ class Storage:
         if done.returncode:
             raise BuildError("the image did not build; the builder's output above says why")
 
+    def release(self) -> None:
+        """Unmount what builds left mounted; what another build is using stays, since it is busy."""
+        root = f"{self._folder}/storage/"
+        mounted = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+        for point in sorted((point for point in mounted if point.startswith(root)), key=len, reverse=True):
+            run(["umount", point], check=False)
+
     def label(self, image: str, name: str) -> str | None:
         """Return one of our labels of a stored image; None where image or label is missing."""
         answer = self.buildah("inspect", "--type", "image", image, check=False)
