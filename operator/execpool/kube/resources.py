@@ -18,7 +18,7 @@ from execpool.core.model import Pool
 from execpool.core.quantity import parse_quantity
 from execpool.kube.client import Object
 
-PROFILE = 1
+PROFILE = 2
 """Part of every template hash: raise it when the builder below changes what a pod is, and pools roll over."""
 
 RUNNER_UID = 1000
@@ -177,7 +177,10 @@ def _runner(pods: PodsTier, profile: ExecutorProfile) -> Object:
         "securityContext": dict(_RESTRICTED),
         "volumeMounts": [
             {"name": "socket", "mountPath": protocol.SOCKET_DIR, "readOnly": True},
-            {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108 - the pod's own, in memory
+            # One volume, so that memory is shared by need; three places, since programs may write to the first two alone.
+            {"name": "scratch", "subPath": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own, in memory
+            {"name": "scratch", "subPath": "home", "mountPath": protocol.HOME_DIR},
+            {"name": "scratch", "subPath": "work", "mountPath": protocol.WORK_DIR},
         ],
     }
 

@@ -54,15 +54,12 @@ def derive(memory_bytes: int, slots: int, base_bytes: int, *, own_namespace: boo
     return Limits(data, _MAX_PROCESSES if own_namespace else 0, max(cpus, 1))
 
 
-def apply(limits: Limits, timeout_seconds: float) -> None:
-    """Put the limits on this process and all that it starts."""
-    # Processor time is the last resort behind two wall clocks, for a process that neither of them can reach.
-    cpu = math.ceil(timeout_seconds + 1) * limits.cpus
+def apply(limits: Limits) -> None:
+    """Put the limits on this process and all that it starts; processor time comes with each request."""
     wanted = [
         (resource.RLIMIT_CORE, 0, 0),
         (resource.RLIMIT_NOFILE, _MAX_FILES, _MAX_FILES),
         (resource.RLIMIT_FSIZE, _MAX_FILE_BYTES, _MAX_FILE_BYTES),
-        (resource.RLIMIT_CPU, cpu, cpu + 5),
     ]
     if limits.processes:
         wanted.append((resource.RLIMIT_NPROC, limits.processes, limits.processes))
@@ -73,8 +70,20 @@ def apply(limits: Limits, timeout_seconds: float) -> None:
         if ceiling != resource.RLIM_INFINITY:
             soft, hard = min(soft, ceiling), min(hard, ceiling)  # noqa: PLW2901 - never above what we were given
         resource.setrlimit(kind, (soft, hard))
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def apply_cpu(limits: Limits, timeout_seconds: float, *, once: bool) -> None:
+    """Limit the processor time of this process, and of each that it starts, for one more request.
+
+    The last resort behind the wall clock, for a process that nobody can reach. `once` makes it final.
+    """
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    soft = math.ceil(used.ru_utime + used.ru_stime + (timeout_seconds + 1) * limits.cpus)
+    ceiling = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    hard = soft + 5 if once else ceiling
+    if ceiling != resource.RLIM_INFINITY:
+        soft, hard = min(soft, ceiling), min(hard, ceiling)
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
 def use_headroom() -> None:
