@@ -49,11 +49,13 @@ class Process:
     reading: asyncio.Task[None] | None = None
 
     @classmethod
-    async def start(cls, command: str, environment: dict[str, str], measures: str = "") -> "Process":
+    async def start(
+        cls, command: str, environment: dict[str, str], measures: str = "", cwd: Path | None = None
+    ) -> "Process":
         """Start `server` or `runner`; `measures`, if any, is the argument of the runner's `Measures`."""
         program = ["-c", WITH_MEASURES.format(measures)] if measures else ["-m", "execpool.executor.main", command]
         process = await asyncio.create_subprocess_exec(
-            sys.executable, *program, env=environment, stdout=asyncio.subprocess.PIPE
+            sys.executable, *program, env=environment, stdout=asyncio.subprocess.PIPE, cwd=cwd
         )
         started = cls(process)
         started.reading = asyncio.create_task(started._read())
@@ -208,7 +210,7 @@ class LocalExecutor:
     async def restart_runner(self) -> None:
         """Start a runner again, as the kubelet does."""
         self.earlier.append(self.runner)
-        self.runner = await Process.start("runner", self.runner_environment)
+        self.runner = await Process.start("runner", self.runner_environment, cwd=self.home_dir)
 
     async def restart_server(self) -> None:
         """Start a server again, as the kubelet does."""
@@ -258,7 +260,12 @@ def _directories(directory: Path) -> None:
 
 def _environment(**variables: object) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "VIRTUAL_ENV") if name in os.environ}
-    return {**kept, "PYTHONPATH": str(SOURCE), **{name: str(value) for name, value in variables.items()}}
+    return {
+        **kept,
+        "PYTHONPATH": str(SOURCE),
+        "PYTHONSAFEPATH": "1",
+        **{name: str(value) for name, value in variables.items()},
+    }
 
 
 @asynccontextmanager
@@ -306,7 +313,7 @@ async def executor(
             **(runner_variables or {}),
         )
         server = await Process.start("server", server_environment)
-        runner = await Process.start("runner", runner_environment, measures)
+        runner = await Process.start("runner", runner_environment, measures, directory / "home")
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
             running = LocalExecutor(
                 executor_id=executor_id,

@@ -233,18 +233,23 @@ async def test_parked_processes_are_replaced_when_they_die():
 async def test_the_branch_serves_science_and_comes_back_when_it_dies():
     pytest.importorskip("scipy")
     imported = "import sys\nprint('scipy.stats' in sys.modules)\nimport scipy"
-    async with executor(slots=1, science=True) as running:
+    async with executor(slots=2, science=True) as running:
         await running.claim()
         await wait_for_branch(running, 1)
         assert printed(await running.execute(imported)) == "True\n"
         assert printed(await running.execute("import sys\nprint('sci' + 'py.stats' in sys.modules)")) == "False\n"
         branch = branch_of(running)
+        # What a context leaves where the runner was started must not be what the next branch imports.
+        poison = "for name in ('scipy', 'sklearn', 'matplotlib', 'joblib'): open(name + '.py', 'w').write('open(__file__ + \".ran\", \"w\")')"
+        assert status(await running.execute(poison, stateless=False)) == ("Succeeded", "")
         os.kill(branch, signal.SIGKILL)
         await running.runner.wait_for("branch lost", 5)
         await asyncio.sleep(0.3)  # a slot of it may still be handed out until the server knows
         assert status(await running.execute("import scipy")) == ("Succeeded", "")
         await wait_for_branch(running, 2)
         assert printed(await running.execute(imported)) == "True\n"
+        assert len(list(running.home_dir.glob("*.py"))) == 4
+        assert list(running.home_dir.glob("*.ran")) == []
 
 
 def printed(events):

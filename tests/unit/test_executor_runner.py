@@ -135,6 +135,13 @@ def test_the_memory_limit_is_derived(memory, slots, allowance):
     assert derived.data_bytes == (0 if allowance is None else int((100 + allowance) * MIB))
 
 
+def test_what_the_runner_holds_itself_is_not_given_away():
+    most = limits.derive(1024 * MIB, 1, 100 * MIB, own_namespace=False, cpus=1)
+    less = limits.derive(1024 * MIB, 1, 100 * MIB, own_namespace=False, cpus=1, overhead_bytes=200 * MIB)
+    assert most.data_bytes - less.data_bytes == 200 * MIB
+    assert limits.overhead(4, science=True) > limits.overhead(4, science=False) > limits.overhead(1, science=False)
+
+
 @pytest.mark.parametrize(("own", "processes_"), [(True, 512), (False, 0)])
 def test_processes_are_counted_only_where_the_count_is_ours(own, processes_):
     assert limits.derive(0, 1, 0, own_namespace=own, cpus=1).processes == processes_

@@ -19,6 +19,7 @@ def run(descriptor: int, tools: Tools) -> NoReturn:
     """Become the agent; the caller has just forked."""
     status = child.BROKEN
     try:
+        isolate.own_signals()
         isolate.begin(with_parent=False)
         sandbox.adopt_orphans()
         null = os.open(os.devnull, os.O_RDWR)

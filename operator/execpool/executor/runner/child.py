@@ -67,7 +67,7 @@ def run(tools: Tools, kind: frames.Kind, ends: Ends, directory: Path) -> NoRetur
     _rehearse(tools)
     os.write(_READY, b"r")
     os.close(_READY)
-    if not select.select([requests], (), (), _IDLE_SECONDS)[0]:
+    if tools.touches_deeply and not in_context and not select.select([requests], (), (), _IDLE_SECONDS)[0]:
         tools.notebook.touch(_pretend, deeply=True)
     if in_context:
         _serve(tools, requests)

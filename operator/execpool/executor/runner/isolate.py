@@ -1,7 +1,8 @@
 """Makes a forked process a stranger to the runner: step by step, in an order that matters, never to be undone.
 
-    begin        a session of its own, dies with its parent, first victim of the kernel, default signals, nothing of ours
-                 in modules that remember things
+    own_signals  every signal as in a fresh interpreter; a supervisor does it for all that it parks
+    begin        a session of its own, dies with its parent, first victim of the kernel, nothing of ours in modules that
+                 remember things
     keep         exactly the descriptors named; everything else of the runner's is closed
     enter        limits, then Landlock, then the filter, since each step needs what the next one refuses
 
@@ -44,6 +45,8 @@ class Tools:
     """Files of matplotlib's list of fonts, to be linked to."""
     scratch: tuple[Path, ...]
     """Directories that all programs share."""
+    touches_deeply: bool
+    """Whether what is parked for long copies what the libraries write to, 9 MiB of each."""
     notebook: Notebook
     """Warmed up: what a first use would import and cache is there."""
     home: Path
@@ -60,7 +63,6 @@ def begin(*, with_parent: bool = True) -> None:
     os.setsid()
     sandbox.end_with_parent(signal.SIGKILL if with_parent else 0)
     sandbox.prefer_as_victim()
-    own_signals()
     os.umask(0o022)
     tempfile.tempdir = None
     logging.root.handlers.clear()

@@ -46,12 +46,14 @@ def prepare(options: settings.RunnerSettings, measures: sandbox.Measures) -> Too
         SandboxError: when the kernel does not take a measure.
     """
     began = time.monotonic()
+    os.chdir("/")
     _import_from_read_only_places(options)
     settings.keep_to_one_thread()
     with_network = options.network is settings.Network.EGRESS
     notebook = Notebook(network=with_network)
     loaded = _import(_BASE)
     notebook.warm_up()
+    _import_from_read_only_places(options)  # the notebook adds the current directory, as a kernel does
     tools = _tools(options, measures, notebook, with_network=with_network)
     sandbox.adopt_orphans()
     sandbox.set_dumpable(False)
@@ -77,8 +79,14 @@ def prepare_science(options: settings.RunnerSettings, tools: Tools) -> None:
     gc.unfreeze()
     loaded = _import(_SCIENCE)
     tools.notebook.warm_up()
+    _import_from_read_only_places(options)
     _freeze(loaded)
     log.info("imports done", extra={"imports": loaded, "seconds": round(time.monotonic() - began, 3)})
+
+
+def has_science(options: settings.RunnerSettings) -> bool:
+    """True when there is to be a branch: it is wanted, and the container is not too small for it."""
+    return options.science and not 0 < options.memory_bytes < limits.LEAST_FOR_SCIENCE
 
 
 def link_fonts(directory: Path, files: Iterable[Path]) -> None:
@@ -117,6 +125,7 @@ def _tools(
             limits.data_bytes(),
             own_namespace=limits.in_own_namespace(),
             cpus=cpus,
+            overhead_bytes=limits.overhead(options.slots, science=has_science(options)),
         ),
         filter=seccomp.Filter(internet=with_network),
         landlock=version,
@@ -126,6 +135,7 @@ def _tools(
         ),
         network=with_network,
         environment=_environment(options, cpus),
+        touches_deeply=True,
         notebook=notebook,
         work_dir=options.work_dir,
         fonts=tuple(options.font_cache.glob("*.json")) if options.font_cache else (),

@@ -20,6 +20,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from execpool.executor import frames, settings
 from execpool.executor.runner import branch, clean, forks, limits, prepare
@@ -46,7 +47,7 @@ def run(options: settings.RunnerSettings, measures: Measures | None = None) -> i
     zygote = Zygote(tools, connection, gone=lambda: _gone(options))
     with prepare.inventory() as inventory:
         zygote.say(frames.Hello(os.getpid(), limits.data_bytes(), tools.limits.data_bytes), [inventory.fileno()])
-    if options.science:
+    if prepare.has_science(options):
         zygote.branch = branch.Branch(lambda server: _branch_off(options, tools, server))
     return _leave(*zygote.serve())
 
@@ -54,7 +55,8 @@ def run(options: settings.RunnerSettings, measures: Measures | None = None) -> i
 def _branch_off(options: settings.RunnerSettings, tools: Tools, parent: socket.socket) -> None:
     """Be the branch: import more, say so, and fork for the parent until it is gone."""
     prepare.prepare_science(options, tools)
-    zygote = Zygote(tools, parent, gone=lambda: False)
+    # What a science fork would copy in advance, it has less often use for.
+    zygote = Zygote(replace(tools, touches_deeply=False), parent, gone=lambda: False)
     zygote.say(frames.Ready(frames.Imports.SCIENCE))
     zygote.serve()
 

@@ -35,7 +35,7 @@ class Lot:
     def __init__(self, link: RunnerLink, slots: int) -> None:
         self._link = link
         self._wanted = {Imports.BASE: slots + SPARE_SLOTS, Imports.SCIENCE: 0}
-        self._most_science = min(slots, SCIENCE_SLOTS) + SPARE_SLOTS
+        self._most_science = min(slots, SCIENCE_SLOTS)
         self._made: WeakSet[Slot] = WeakSet()
         self._parked: dict[Imports, deque[Slot]] = {imports: deque() for imports in Imports}
         self._waiting: dict[Imports, deque[asyncio.Future[Slot]]] = {imports: deque() for imports in Imports}
