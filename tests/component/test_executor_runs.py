@@ -322,6 +322,7 @@ async def test_two_hundred_runs_leave_nothing_behind():
     async with executor(slots=4) as running:
         await running.claim()
         await asyncio.gather(*(running.execute("1") for _ in range(4)))
+        await no_process_is_left(running)  # the ends of a run's pipes are closed with its last process, a moment later
         server_before, runner_before = (open_descriptors(p) for p in (running.server, running.runner))
         programs = [
             "1+1",
@@ -334,7 +335,9 @@ async def test_two_hundred_runs_leave_nothing_behind():
             await asyncio.gather(*(running.execute(programs[(start + i) % len(programs)]) for i in range(4)))
         await no_process_is_left(running)
         await wait_until_gone(lambda: [path for path in running.work_dir.iterdir() if path.name[0] != "."])
-        assert (open_descriptors(running.server), open_descriptors(running.runner)) == (server_before, runner_before)
+        after = (open_descriptors(running.server), open_descriptors(running.runner))
+        assert after[0] <= server_before
+        assert after[1] <= runner_before
         assert (await running.state()).held_by().executions == 204
 
 
