@@ -60,7 +60,6 @@ class Reason(StrEnum):
     SUSPENDED = "Suspended"
     DELETING = "Deleting"
     DRAINING = "Draining"
-    DRAIN_TIMED_OUT = "DrainTimedOut"
     # Stalled: a person is needed
     INVALID_SPEC = "InvalidSpec"
     RUNTIME_CLASS_NOT_FOUND = "RuntimeClassNotFound"
@@ -77,17 +76,13 @@ class Reason(StrEnum):
     START_TIMED_OUT = "StartTimedOut"
     UNREACHABLE = "Unreachable"
     WRITE_FAILED = "WriteFailed"
-    AWAITING_OBSERVATION = "AwaitingObservation"
     # TiersAvailable
     AVAILABLE = "Available"
-    UNAVAILABLE = "Unavailable"
     # IsolationVerified
     VERIFIED = "Verified"
     NOT_VERIFIED_YET = "NotVerifiedYet"
     WEAKER_THAN_DECLARED = "WeakerThanDeclared"
     # events and retirements
-    EXECUTOR_CREATED = "ExecutorCreated"
-    EXECUTOR_RETIRED = "ExecutorRetired"
     OUTDATED = "Outdated"
     OVER_AGE = "OverAge"
     SURPLUS = "Surplus"

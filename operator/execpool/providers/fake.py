@@ -110,7 +110,6 @@ class FakeKubelet:
     Attributes:
         broken: images that cannot be pulled.
         crashing: images whose server exits as soon as it starts.
-        ends_deleted: False lets pods linger in Terminating: their deletion is then not seen through.
     """
 
     kube: FakeKube
