@@ -37,24 +37,26 @@ FROM ${BASE} AS executor
 # A name for each user: libraries ask for their home. 1000 runs user code, 1001 owns the claim.
 RUN printf 'runner:x:1000:1000:user code:/home/user:/usr/sbin/nologin\nserver:x:1001:1001:executor:/home/user:/usr/sbin/nologin\n' >> /etc/passwd \
  && printf 'runner:x:1000:\nserver:x:1001:\n' >> /etc/group \
- && mkdir -p /home/user /run/execpool /var/lib/execpool \
- && chown 1000:1000 /home/user && chown 1001:1001 /run/execpool /var/lib/execpool
+ && mkdir -p /home/user /work /run/execpool /var/lib/execpool \
+ && chown 1000:1000 /home/user /work && chown 1001:1001 /run/execpool /var/lib/execpool
 COPY --from=executor-venv /opt/execpool /opt/execpool
 # Our own code as it is, and only the executor's: a change of operator or gateway makes no new executor.
-COPY operator/execpool/__init__.py operator/execpool/protocol.py /opt/execpool/app/execpool/
+COPY operator/execpool/__init__.py operator/execpool/protocol.py operator/execpool/serving.py /opt/execpool/app/execpool/
 COPY operator/execpool/executor /opt/execpool/app/execpool/executor
 RUN /opt/execpool/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/execpool/app \
  && chmod -R a+rX /opt/execpool/app
+# Nothing is imported from a directory that user code can write to, or a restarted runner would run what it left there.
 # Huge pages for malloc halve what a fork costs; bytecode is compiled already and the root is read-only.
 ENV PATH=/opt/execpool/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     PYTHONPATH=/opt/execpool/app \
     LANG=C.UTF-8 HOME=/home/user PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
+    PYTHONSAFEPATH=1 PYTHONNOUSERSITE=1 \
     PYTHONMALLOC=malloc GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \
     MPLCONFIGDIR=/opt/execpool/share/matplotlib \
-    EXECPOOL_SWEEP_DIRS=/tmp:/dev/shm
+    EXECPOOL_WORK_DIR=/work EXECPOOL_HOME_DIR=/home/user EXECPOOL_SWEEP_DIRS=/tmp:/dev/shm
 USER 1000:1000
 WORKDIR /home/user
-EXPOSE 49999 49901
+EXPOSE 49999 49983 49901
 ENTRYPOINT ["python", "-m", "execpool.executor.main"]
 CMD ["server"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from benchmarks import api_writes, claims_burst, idle, pool_ready, replacement, warm_execution
+from benchmarks import api_writes, claims_burst, executor_start, idle, pool_ready, replacement, warm_execution
 from benchmarks.cluster import Namespace
 from benchmarks.figures import Result
 
@@ -18,6 +18,7 @@ class Benchmark:
 
 SUITE = {
     "warm_execution": Benchmark("what does the gateway add to a warm execution of `1+1`?", warm_execution.measure),
+    "executor_start": Benchmark("how fast does a clean Python start in an executor?", executor_start.measure),
     "api_writes": Benchmark("how much does an execution write to Kubernetes?", api_writes.measure),
     "pool_ready": Benchmark("how long from apply to three warm executors?", pool_ready.measure),
     "replacement": Benchmark("how soon is a lost warm executor asked for again?", replacement.measure),

@@ -77,6 +77,8 @@ tiers:
     "more replicas than max, as a scale may ask": "{replicas: 8, " + _tier("max: 3") + "}",
     "a second tier that keeps warm executors": _two("max: 3", "max: 3, warm: 2", "scaledTier: a, "),
     "a quoted None": _tier('max: 6, network: "None"'),
+    "Monty": _tier("max: 6, runtime: Monty"),
+    "Monty before Python": _two("max: 6, runtime: Monty", "max: 6, warm: 1", "scaledTier: a, "),
     "a bare None, which YAML takes for text": _tier("max: 6, network: None"),
 }
 
@@ -136,6 +138,7 @@ INVALID_POOLS = (
     Invalid("a label value with a blank", _template('labels: {team: "a b"}'), f"{_TEMPLATE}.labels.team"),
     # enums
     Invalid("an enum in lower case", _tier("max: 6, network: egress"), f"{_PODS}.network"),
+    Invalid("a network for Monty", _tier("max: 6, runtime: Monty, network: Egress"), f"{_PODS}.network"),
     Invalid("a runtime that is not there", _tier("max: 6, runtime: Node"), f"{_PODS}.runtime"),
     Invalid(
         "a deletion policy that is not there", "{deletion: {policy: Orphan}, " + _tier() + "}", "spec.deletion.policy"

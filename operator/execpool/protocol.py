@@ -26,6 +26,8 @@ from enum import StrEnum
 from typing import Any, Self
 
 DATA_PORT = 49999
+ENVD_PORT = 49983
+"""E2B's port for files and commands; a gateway reaches it as it does the data port."""
 CONTROL_PORT = 49901
 
 HEADER_TOKEN = "X-Execpool-Token"  # noqa: S105 - a header's name
@@ -42,9 +44,12 @@ ENV_NETWORK = "EXECPOOL_NETWORK"
 ENV_MEMORY_BYTES = "EXECPOOL_MEMORY_BYTES"
 ENV_SOCKET_DIR = "EXECPOOL_SOCKET_DIR"
 ENV_STATE_DIR = "EXECPOOL_STATE_DIR"
+ENV_RUNTIME = "EXECPOOL_RUNTIME"
 
 SOCKET_DIR = "/run/execpool"
 """The emptyDir that server and runner share; read-only in the runner."""
+HOME_DIR, WORK_DIR = "/home/user", "/work"
+"""What contexts and commands of a claim share, as in E2B; where every run gets a directory of its own."""
 STATE_DIR = "/var/lib/execpool"
 """The server's own emptyDir: a marker there says that this executor has been claimed, and outlives a container restart."""
 
@@ -99,6 +104,8 @@ class RunStatus(StrEnum):
     KILLED = "Killed"
     CANCELLED = "Cancelled"
     UNKNOWN = "Unknown"
+    NOT_SUPPORTED = "NotSupported"
+    """Of the Monty runtime alone: nothing happened; run it elsewhere, `message` says why."""
 
 
 class RunReason(StrEnum):
@@ -112,6 +119,8 @@ class RunReason(StrEnum):
     RUNNER_LOST = "RunnerLost"
     CLIENT_GONE = "ClientGone"
     RETIRED = "Retired"
+    CONTEXT_LOST = "ContextLost"
+    """The process of a context ended, and its state with it."""
 
 
 class EventType(StrEnum):
@@ -178,6 +187,8 @@ class ClaimRequest(_Wire):
 
     secret: str
     principal: str
+    env_vars: dict[str, str] | None = None
+    """Variables of all that runs under this claim, from its next process on (E2B's `envVars`); None changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -223,6 +234,8 @@ class State(_Wire):
     slots: int
     age_seconds: float
     claim: dict[str, Any] | None = None
+    modules: dict[str, str] | None = None
+    """What programs can import, with versions: the gateway routes by it. None while no runner has said so."""
 
     def held_by(self) -> ClaimState | None:
         """Return the claim, typed; None while unclaimed."""
@@ -239,6 +252,16 @@ class ExecuteRequest(_Wire):
     env_vars: dict[str, str] | None = None
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     output_bytes: int = MAX_OUTPUT_BYTES
+    stateless: bool = True
+    """In a fresh process. Without this field on the wire, as in E2B's bodies, or with a `context_id`: in a context."""
+
+
+@dataclass(frozen=True)
+class CreateContext(_Wire):
+    """`POST /contexts`, as E2B has it."""
+
+    cwd: str | None = None
+    language: str | None = None
 
 
 @dataclass(frozen=True)

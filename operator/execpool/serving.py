@@ -9,7 +9,7 @@ answer is complete. Here
 - a connection beyond the limit is closed at once;
 - little is buffered for writing, and closing never waits for a peer that does not read.
 
-An application ends a connection through `abort_of(scope)`. Used by every part that serves HTTP, so it imports none of them.
+An application ends a connection through `abort_of(scope)`. Used by every part that serves HTTP, the executor too, so it imports none of them.
 """
 
 import asyncio

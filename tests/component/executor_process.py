@@ -25,10 +25,19 @@ from typing import Any
 import aiohttp
 
 from execpool import protocol
+from execpool.executor.runner import processes
 
 SOURCE = Path(__file__).resolve().parents[2] / "operator"
 READY_SECONDS = 30.0
 ALICE = "principal-alice"
+WITH_MEASURES = """
+import sys
+from execpool.executor import logs, settings
+from execpool.executor.runner import sandbox, zygote
+logs.configure(component="runner")
+sys.exit(zygote.run(settings.runner_settings(), sandbox.Measures({})))
+"""
+INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 
 
 @dataclass
@@ -40,9 +49,13 @@ class Process:
     reading: asyncio.Task[None] | None = None
 
     @classmethod
-    async def start(cls, command: str, environment: dict[str, str]) -> "Process":
+    async def start(
+        cls, command: str, environment: dict[str, str], measures: str = "", cwd: Path | None = None
+    ) -> "Process":
+        """Start `server` or `runner`; `measures`, if any, is the argument of the runner's `Measures`."""
+        program = ["-c", WITH_MEASURES.format(measures)] if measures else ["-m", "execpool.executor.main", command]
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "execpool.executor.main", command, env=environment, stdout=asyncio.subprocess.PIPE
+            sys.executable, *program, env=environment, stdout=asyncio.subprocess.PIPE, cwd=cwd
         )
         started = cls(process)
         started.reading = asyncio.create_task(started._read())
@@ -126,6 +139,14 @@ class LocalExecutor:
         return self.directory / "work"
 
     @property
+    def scratch_dir(self) -> Path:
+        return self.directory / "scratch"
+
+    @property
+    def home_dir(self) -> Path:
+        return self.directory / "home"
+
+    @property
     def socket_dir(self) -> Path:
         return self.directory / "socket"
 
@@ -136,7 +157,8 @@ class LocalExecutor:
     async def wait_ready(self, *, ready: bool = True, seconds: float = READY_SECONDS) -> None:
         """Wait until /readyz answers 200, or does not."""
         async with asyncio.timeout(seconds):
-            while (await self.readiness() == 200) is not ready:  # noqa: ASYNC110 - another process
+            while (await self.readiness() == 200) is not ready:
+                assert not ready or self.runner.process.returncode in (None, 0), self.runner.log
                 await asyncio.sleep(0.01)
 
     async def readiness(self) -> int:
@@ -175,7 +197,7 @@ class LocalExecutor:
 
     def post(self, code: str, *, execution_id: str = "", **fields: object) -> Any:
         """The /execute call itself, to be entered as a context."""
-        body = {"code": code, **fields}
+        body = {"code": code, "stateless": True, **fields}
         return self.http.post(f"{self.data_url}/execute", json=body, headers=self.headers(execution_id))
 
     async def execute(self, code: str, *, execution_id: str = "", **fields: object) -> list[dict[str, Any]]:
@@ -188,12 +210,40 @@ class LocalExecutor:
     async def restart_runner(self) -> None:
         """Start a runner again, as the kubelet does."""
         self.earlier.append(self.runner)
-        self.runner = await Process.start("runner", self.runner_environment)
+        self.runner = await Process.start("runner", self.runner_environment, cwd=self.home_dir)
 
     async def restart_server(self) -> None:
         """Start a server again, as the kubelet does."""
         self.earlier.append(self.server)
         self.server = await Process.start("server", self.server_environment)
+
+
+def may_do_without_measures() -> bool:
+    """True where a program that may signal everything can reach nothing but the tests themselves."""
+    return os.geteuid() != 0 or str(Path("/proc/self/ns/pid").readlink()) != INITIAL_PID_NAMESPACE
+
+
+def below(running: LocalExecutor) -> list[int]:
+    """All processes below the runner."""
+    found, pending = [], [running.runner.process.pid]
+    while pending:
+        children = processes.children_of(pending.pop())
+        pending += children
+        found += children
+    return found
+
+
+async def no_process_is_left(running: LocalExecutor, seconds: float = 3.0) -> None:
+    """Wait until there are only supervisors below the runner, each with the one process that it has parked."""
+    async with asyncio.timeout(seconds):
+        while not _only_parked(running):  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.02)
+
+
+def _only_parked(running: LocalExecutor) -> bool:
+    supervisors = processes.children_of(running.runner.process.pid)
+    parked = [processes.children_of(pid) for pid in supervisors]
+    return all(len(pids) == 1 for pids in parked) and len(below(running)) == 2 * len(supervisors)
 
 
 async def wait_until_gone(find: Callable[[], list[Path]], seconds: float = 3.0) -> None:
@@ -204,13 +254,18 @@ async def wait_until_gone(find: Callable[[], list[Path]], seconds: float = 3.0) 
 
 
 def _directories(directory: Path) -> None:
-    for name in ("socket", "state", "work", "shm"):
+    for name in ("socket", "state", "work", "scratch", "shm", "home"):
         (directory / name).mkdir()
 
 
 def _environment(**variables: object) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "VIRTUAL_ENV") if name in os.environ}
-    return {**kept, "PYTHONPATH": str(SOURCE), **{name: str(value) for name, value in variables.items()}}
+    return {
+        **kept,
+        "PYTHONPATH": str(SOURCE),
+        "PYTHONSAFEPATH": "1",
+        **{name: str(value) for name, value in variables.items()},
+    }
 
 
 @asynccontextmanager
@@ -222,6 +277,8 @@ async def executor(
     network: str = "None",
     memory_bytes: int = 0,
     wait_ready: bool = True,
+    science: bool = False,
+    measures: str = "",
     server_variables: dict[str, str] | None = None,
     runner_variables: dict[str, str] | None = None,
 ) -> AsyncIterator[LocalExecutor]:
@@ -249,12 +306,14 @@ async def executor(
         runner_environment = _environment(
             **shared,
             EXECPOOL_WORK_DIR=directory / "work",
-            EXECPOOL_SWEEP_DIRS=f"{directory / 'work'}:{directory / 'shm'}",
+            EXECPOOL_SWEEP_DIRS=f"{directory / 'scratch'}:{directory / 'shm'}",
+            EXECPOOL_HOME_DIR=directory / "home",
+            EXECPOOL_SCIENCE=int(science),
             **{protocol.ENV_NETWORK: network, protocol.ENV_MEMORY_BYTES: memory_bytes},
             **(runner_variables or {}),
         )
         server = await Process.start("server", server_environment)
-        runner = await Process.start("runner", runner_environment)
+        runner = await Process.start("runner", runner_environment, measures, directory / "home")
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
             running = LocalExecutor(
                 executor_id=executor_id,

@@ -56,6 +56,7 @@ class Identity:
     template: str = "t1"
     slots: int = 4
     spec: dict[str, Any] = field(default_factory=dict)
+    runtime: str = "Python"
 
     def __post_init__(self) -> None:
         self.address = self.address or free_address()
@@ -84,7 +85,10 @@ class Identity:
                 },
                 **stamp,
             },
-            "spec": self.spec,
+            "spec": {
+                "containers": [{"name": "runner", "env": [{"name": protocol.ENV_RUNTIME, "value": self.runtime}]}],
+                **self.spec,
+            },
             "status": {"phase": "Running", "podIP": self.address, "conditions": [{"type": "Ready", "status": status}]},
         }
 
@@ -152,6 +156,7 @@ def _start(identity: Identity, directory: Path, idle_seconds: float) -> RealExec
         protocol.ENV_SECRET_HASH: protocol.secret_hash(identity.secret),
         protocol.ENV_IDLE_SECONDS: str(idle_seconds),
         protocol.ENV_NETWORK: "None",
+        protocol.ENV_RUNTIME: identity.runtime,
     }
     log = (directory / "log").open("wb")
     command = [sys.executable, "-m", "execpool.executor.main"]

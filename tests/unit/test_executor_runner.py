@@ -1,6 +1,5 @@
-"""The runner's parts that need no fork: the shell's semantics, the filter, the limits, the walk over processes."""
+"""The runner's parts, each on its own: the filter, Landlock's layers, the limits, the ends of processes, the cleaning."""
 
-import builtins
 import errno
 import os
 import signal
@@ -14,113 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execpool.executor.runner import limits, processes, sandbox, shell, supervisor
+from execpool.executor.runner import clean, limits, processes, sandbox, seccomp
 from execpool.executor.runner.limits import MIB
-
-
-@pytest.fixture
-def evaluate():
-    """Run a program in this process and return (ended well, events); `__main__` and `input` are put back."""
-    main, ask = sys.modules["__main__"], builtins.input
-
-    def run(code, *, network=True):
-        events = []
-        return shell.evaluate(code, events.append, network=network), events
-
-    yield run
-    sys.modules["__main__"], builtins.input = main, ask
-
-
-@pytest.mark.parametrize(
-    ("code", "text"),
-    [
-        ("1+1", "2"),
-        ("x = 3\nx", "3"),
-        ("'abc'", "abc"),
-        ('"it\'s"', "it's"),
-        ("['a']", "['a']"),
-        ("'\"'", '"'),
-        ("from __future__ import annotations\ndef f(a: nope): ...\nf.__annotations__", "{'a': 'nope'}"),
-        ("class A: ...\nA.__module__", "__main__"),
-        ("__name__", "__main__"),
-    ],
-)
-def test_the_last_expression_is_the_main_result(evaluate, code, text):
-    assert evaluate(code) == (True, [{"type": "result", "text": text, "is_main_result": True}])
-
-
-@pytest.mark.parametrize("code", ["", "# nothing", "x = 1", "None", "1;", "print", "if 1: 2"])
-def test_other_programs_have_no_main_result(evaluate, code):
-    well, events = evaluate(code)
-    assert well
-    assert [event["text"] for event in events] in ([], ["<built-in function print>"])
-
-
-def test_html_comes_with_the_text_and_too_much_of_it_is_left_out(evaluate):
-    code = "class H:\n  def _repr_html_(self): return '<b>' * {n}\n  def __repr__(self): return 'H'\nH()"
-    assert evaluate(code.format(n=1))[1][0]["html"] == "<b>"
-    assert "html" not in evaluate(code.format(n=1_000_000))[1][0]
-
-
-def test_a_long_text_is_bounded_and_keeps_both_ends(evaluate):
-    text = evaluate("'a' + 'x' * 10**6 + 'z'")[1][0]["text"]
-    assert len(text) < shell.MAX_TEXT + 100
-    assert (text[0], text[-1]) == ("a", "z")
-
-
-def test_an_error_has_name_value_and_a_traceback_without_our_frames(evaluate):
-    well, (event,) = evaluate("def f():\n    return 1/0\n\nf()")
-    assert not well
-    assert (event["name"], event["value"]) == ("ZeroDivisionError", "division by zero")
-    assert "shell.py" not in event["traceback"]
-    assert 'File "<cell>", line 2, in f' in event["traceback"]
-    assert "return 1/0" in event["traceback"]
-
-
-@pytest.mark.parametrize(
-    ("code", "name"),
-    [
-        ("1 +", "SyntaxError"),
-        ("a = '\0'", "SyntaxError"),
-        ("def f(): f()\nf()", "RecursionError"),
-        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
-        ("raise MemoryError", "MemoryError"),
-        ("import asyncio\nraise asyncio.CancelledError", "CancelledError"),
-        ("class E(Exception):\n  def __str__(self): raise ValueError\nraise E", "E"),
-        ("class R:\n  def __repr__(self): raise KeyError('x')\nR()", "KeyError"),
-        ("raise GeneratorExit", "GeneratorExit"),
-    ],
-)
-def test_whatever_is_raised_is_an_error_by_name(evaluate, code, name):
-    well, events = evaluate(code)
-    assert (well, [event.get("name") for event in events]) == (False, [name])
-
-
-@pytest.mark.parametrize("call", ["exit()", "exit(0)", "exit(None)", "exit(False)"])
-def test_a_program_that_says_it_ended_well_is_believed(evaluate, call):
-    assert evaluate(f"import sys\nsys.{call}") == (True, [])
-
-
-def test_another_exit_status_is_a_failure(evaluate):
-    well, (event,) = evaluate("import sys\nsys.exit(3)")
-    assert (well, event["name"], event["value"]) == (False, "SystemExit", "3")
-
-
-def test_an_exit_with_a_text_says_it_on_stderr(evaluate, capsys):
-    well, (event,) = evaluate("import sys\nsys.exit('no luck')")
-    assert (well, event["value"], capsys.readouterr().err) == (False, "no luck", "no luck\n")
-
-
-def test_input_says_why_it_cannot_work(evaluate):
-    _, (event,) = evaluate("input('name? ')")
-    assert event["name"] == "EOFError"
-    assert "standard input" in event["value"]
-
-
-def test_a_refused_socket_is_explained_without_network_only(evaluate):
-    code = "import errno\ntry:\n  raise OSError(errno.ENETUNREACH, 'x')\nexcept OSError as e:\n  raise RuntimeError('no') from e"
-    assert "no network" in evaluate(code, network=False)[1][0]["traceback"]
-    assert "no network" not in evaluate(code, network=True)[1][0]["traceback"]
 
 
 def decide(program: bytes, number: int, arguments: tuple[int, ...] = (), audit: int = 0) -> int:
@@ -137,6 +31,8 @@ def decide(program: bytes, number: int, arguments: tuple[int, ...] = (), audit: 
                 position += yes if accumulator == k else no
             case 0x35:
                 position += yes if accumulator >= k else no
+            case 0x45:
+                position += yes if accumulator & k else no
             case 0x06:
                 return k
             case _:
@@ -146,9 +42,9 @@ def decide(program: bytes, number: int, arguments: tuple[int, ...] = (), audit: 
 ALLOW, KILL, REFUSED = 0x7FFF0000, 0x80000000, 0x00050000
 
 
-@pytest.fixture(params=sandbox.MACHINES)
+@pytest.fixture(params=seccomp.MACHINES)
 def machine(request):
-    return sandbox.MACHINES[request.param]
+    return seccomp.MACHINES[request.param]
 
 
 @pytest.mark.parametrize(
@@ -165,29 +61,31 @@ def machine(request):
     ],
 )
 def test_sockets_are_answered_by_family(machine, internet, family, answer):
-    program = sandbox.build(machine, internet=internet)
+    program = seccomp.build(machine, internet=internet)
     assert decide(program, machine.calls["socket"], (family,), machine.audit) == answer
 
 
 def test_another_architecture_is_the_end(machine):
-    assert decide(sandbox.build(machine, internet=True), 0, audit=0x40000003) == KILL
+    assert decide(seccomp.build(machine, internet=True), 0, audit=0x40000003) == KILL
 
 
 def test_the_x32_twins_of_system_calls_do_not_exist():
-    machine = sandbox.MACHINES["x86_64"]
+    machine = seccomp.MACHINES["x86_64"]
     number = machine.calls["socket"] | 0x40000000
-    assert decide(sandbox.build(machine, internet=True), number, (2,), machine.audit) == REFUSED | errno.ENOSYS
+    assert decide(seccomp.build(machine, internet=True), number, (2,), machine.audit) == REFUSED | errno.ENOSYS
 
 
-@pytest.mark.parametrize("name", ["ptrace", "shmget", "mq_open", "setns", "process_vm_writev", "bpf"])
+@pytest.mark.parametrize(
+    "name", ["ptrace", "shmget", "mq_open", "setns", "process_vm_writev", "bpf", "mount", "chroot", "open_by_handle_at"]
+)
 def test_reaching_into_others_is_refused(machine, name):
-    program = sandbox.build(machine, internet=True)
+    program = seccomp.build(machine, internet=True)
     assert decide(program, machine.calls[name], (), machine.audit) == REFUSED | errno.EPERM
 
 
-@pytest.mark.parametrize("name", ["memfd_secret", "inotify_init1", "io_uring_setup"])
+@pytest.mark.parametrize("name", ["memfd_secret", "inotify_init1", "io_uring_setup", "clone3"])
 def test_what_programs_can_do_without_does_not_exist(machine, name):
-    program = sandbox.build(machine, internet=True)
+    program = seccomp.build(machine, internet=True)
     assert decide(program, machine.calls[name], (), machine.audit) == REFUSED | errno.ENOSYS
 
 
@@ -203,17 +101,21 @@ def test_what_programs_can_do_without_does_not_exist(machine, name):
         ("setpriority", (2, 0, 5), False),
         ("ioprio_set", (1, 0), True),
         ("ioprio_set", (3, 0), False),
+        ("clone", (0x11,), True),
+        ("clone", (0x3D0F00,), True),
+        ("clone", (0x10000011,), False),
+        ("clone", (0x00020011,), False),
     ],
 )
 def test_only_the_caller_itself_may_be_steered(machine, name, arguments, allowed):
-    answer = decide(sandbox.build(machine, internet=True), machine.calls[name], arguments, machine.audit)
+    answer = decide(seccomp.build(machine, internet=True), machine.calls[name], arguments, machine.audit)
     assert answer == (ALLOW if allowed else REFUSED | errno.EPERM)
 
 
 @given(st.integers(0, 600), st.booleans())
 def test_every_other_system_call_is_allowed(number, internet):
-    for machine in sandbox.MACHINES.values():
-        answer = decide(sandbox.build(machine, internet=internet), number, (), machine.audit)
+    for machine in seccomp.MACHINES.values():
+        answer = decide(seccomp.build(machine, internet=internet), number, (), machine.audit)
         assert (answer == ALLOW) or number in machine.calls.values()
 
 
@@ -231,6 +133,13 @@ def test_every_other_system_call_is_allowed(number, internet):
 def test_the_memory_limit_is_derived(memory, slots, allowance):
     derived = limits.derive(memory * MIB, slots, 100 * MIB, own_namespace=False, cpus=2)
     assert derived.data_bytes == (0 if allowance is None else int((100 + allowance) * MIB))
+
+
+def test_what_the_runner_holds_itself_is_not_given_away():
+    most = limits.derive(1024 * MIB, 1, 100 * MIB, own_namespace=False, cpus=1)
+    less = limits.derive(1024 * MIB, 1, 100 * MIB, own_namespace=False, cpus=1, overhead_bytes=200 * MIB)
+    assert most.data_bytes - less.data_bytes == 200 * MIB
+    assert limits.overhead(4, science=True) > limits.overhead(4, science=False) > limits.overhead(1, science=False)
 
 
 @pytest.mark.parametrize(("own", "processes_"), [(True, 512), (False, 0)])
@@ -310,6 +219,31 @@ def test_what_a_run_left_is_removed_whatever_its_modes(tmp_path):
     (run / "closed" / "deep").chmod(0)
     (run / "closed").chmod(0)
     run.chmod(0)
-    supervisor.remove(run)
+    clean.remove(run)
     assert not run.exists()
     assert (outside / "kept").exists()
+
+
+def test_a_tree_deeper_than_a_path_may_be_long_is_removed(tmp_path):
+    top = tmp_path / "run"
+    top.mkdir()
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("nested", dir_fd=here)
+        below = os.open("nested", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    clean.remove(top)
+    assert not top.exists()
+
+
+def test_a_sweep_leaves_the_directories_of_runs(tmp_path):
+    (tmp_path / "run-1").mkdir()
+    (tmp_path / "left").write_text("x")
+    assert clean.anything_left([tmp_path])
+    clean.sweep([tmp_path])
+    assert not clean.anything_left([tmp_path])
+    assert (tmp_path / "run-1").exists()
+    clean.sweep([tmp_path], all_of_it=True)
+    assert not (tmp_path / "run-1").exists()

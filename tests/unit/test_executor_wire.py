@@ -2,7 +2,6 @@
 
 import json
 import math
-import signal
 
 import pytest
 from hypothesis import given
@@ -10,19 +9,11 @@ from hypothesis import strategies as st
 
 from execpool import protocol
 from execpool.executor import frames, settings
-from execpool.executor.server import errors, outcome, output, requests
-from execpool.protocol import RunReason, RunStatus
+from execpool.executor.server import errors, output, requests, scan
 
 
 def execute(**fields: object) -> protocol.ExecuteRequest:
     return requests.execute(json.dumps({"code": "1", **fields}).encode())
-
-
-def ended(code: int = 0, **fields: object) -> frames.Ended:
-    values = {"timed_out": False, "stopped": False, "out_of_memory": False}
-    return frames.Ended(
-        **{"exit_code": code, "wall_seconds": 0.1, "cpu_seconds": 0.1, "max_rss_bytes": 1, **values, **fields}
-    )
 
 
 def test_an_e2b_request_with_its_four_keys_is_read():
@@ -53,7 +44,8 @@ def test_an_e2b_request_with_its_four_keys_is_read():
         b'{"code": "1", "env_vars": {"A": 1}}',
         b'{"code": "1", "env_vars": {"A=B": "1"}}',
         b'{"code": "1", "env_vars": {"A": "\\u0000"}}',
-        b'{"code": "1", "language": "ruby"}',
+        b'{"code": "1", "stateless": "yes"}',
+        b'{"code": "1", "context_id": 5}',
         b'{"code": "1", "language": "python", "context_id": "x"}',
     ],
 )
@@ -62,9 +54,49 @@ def test_a_body_that_is_not_as_agreed_is_refused(body):
         requests.execute(body)
 
 
-def test_a_context_is_not_found_while_there_are_none():
-    with pytest.raises(errors.NotFound):
-        execute(context_id="abc")
+@pytest.mark.parametrize(
+    ("fields", "stateless", "language"),
+    [
+        pytest.param({}, False, "python", id="E2B's bodies run in the default context"),
+        pytest.param({"stateless": True}, True, "python", id="a fresh process"),
+        pytest.param({"stateless": True, "language": "Bash "}, True, "bash", id="a fresh shell"),
+        pytest.param({"stateless": True, "context_id": "abc"}, False, "python", id="a named context is one"),
+        pytest.param({"language": "python3"}, False, "python", id="an alias"),
+    ],
+)
+def test_a_request_says_where_it_runs(fields, stateless, language):
+    request = execute(**fields)
+    assert (request.stateless, request.language) == (stateless, language)
+
+
+@pytest.mark.parametrize("language", ["ruby", "javascript", "", 5])
+def test_a_language_that_does_not_run_here_is_refused_as_e2b_does(language):
+    with pytest.raises(errors.NoSuchLanguage) as refused:
+        execute(language=language)
+    assert (refused.value.status, refused.value.in_plain_text) == (500, True)
+    with pytest.raises(errors.NoSuchLanguage):
+        requests.create_context(json.dumps({"language": language}).encode())
+
+
+@pytest.mark.parametrize("body", [b"[]", b"x", b'{"cwd": 1}', b'{"cwd": "a\\u0000"}'])
+def test_a_strange_context_is_refused(body):
+    with pytest.raises(errors.BadRequest):
+        requests.create_context(body)
+
+
+@pytest.mark.parametrize(
+    ("code", "imports"),
+    [
+        ("import numpy as np\nnp.mean([1])", frames.Imports.BASE),
+        ("from scipy import stats", frames.Imports.SCIENCE),
+        ("import pandas\nframe.plot()", frames.Imports.SCIENCE),
+        ("import sklearn.linear_model", frames.Imports.SCIENCE),
+        ("def f():\n  import matplotlib.pyplot as plt", frames.Imports.SCIENCE),
+        ("plotted = 1", frames.Imports.BASE),
+    ],
+)
+def test_the_imports_of_a_program_are_seen_by_its_text(code, imports):
+    assert scan.wanted_imports(code) is imports
 
 
 def test_code_longer_than_allowed_is_refused():
@@ -123,13 +155,19 @@ def test_no_body_at_all_breaks_the_readers(body):
 @pytest.mark.parametrize(
     "frame",
     [
-        frames.Start("run", 1.5),
-        frames.Stop("run"),
+        frames.Fork("slot", "Run", "Base"),
+        frames.End("slot"),
+        frames.Sweep(),
+        frames.Swept(),
         frames.Shutdown(),
         frames.Hello(1, 2, 3),
-        frames.Started(),
+        frames.Ready("Science"),
+        frames.Away("Science"),
+        frames.Parked(1),
         frames.Refused("why"),
-        ended(-9, timed_out=True),
+        frames.Interrupt(1),
+        frames.Stop(1),
+        frames.Ended(-9, stopped=True, cpu_seconds=0.5, number=3),
     ],
 )
 def test_a_frame_survives_the_wire(frame):
@@ -138,8 +176,8 @@ def test_a_frame_survives_the_wire(frame):
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"{}", b"[]", b'{"kind": "Nuke"}', b'{"kind": "Stop"}', b'{"kind": "Stop", "run": 1}', b'{"kind": []}',
-     b'{"kind": "Start", "run": "a", "timeout_seconds": true}', b'{"kind": "Stop", "run": "' + b"x" * 5000 + b'"}'],
+    [b"", b"{}", b"[]", b'{"frame": "Nuke"}', b'{"frame": "Stop"}', b'{"frame": "Stop", "number": "1"}', b'{"frame": []}',
+     b'{"frame": "Stop", "number": true}', b'{"frame": "End", "slot": "' + b"x" * 5000 + b'"}'],
 )  # fmt: skip
 def test_what_is_no_frame_is_refused(data):
     with pytest.raises(frames.FrameError):
@@ -155,6 +193,15 @@ def test_output_beyond_the_allowance_is_dropped_and_as_much_again_is_a_flood():
     assert not allowance.flooding
     assert stream.feed(b"x" * 8) == b""
     assert allowance.flooding
+
+
+@pytest.mark.parametrize(("capped", "kept"), [(True, 10), (False, 10_000)])
+def test_the_cap_is_what_bounds_output(capped, kept):
+    allowance = output.Allowance(10, capped=capped)
+    stream = output.TextStream("stdout", allowance)
+    said = [stream.feed(b"x" * 100) for _ in range(100)]
+    assert sum(len(json.loads(line)["text"]) for line in said if line) == kept
+    assert allowance.flooding is capped
 
 
 def test_a_character_cut_in_two_arrives_whole_and_half_a_one_at_the_end_is_replaced():
@@ -196,7 +243,7 @@ def test_a_forged_report_is_dropped_with_a_flag(line):
 
 def test_reports_without_end_are_a_flood_and_are_not_kept():
     reports = output.Reports()
-    for _ in range(9):
+    for _ in range(17):
         assert reports.feed(b"x" * (1 << 20)) == []
     assert reports.lost
     assert reports.flooding
@@ -210,40 +257,31 @@ def test_no_report_at_all_breaks_the_reader(pieces):
             assert json.loads(event)["type"] in {"result", "error"}
 
 
+def test_a_request_survives_the_wire():
+    request = frames.Request("1", "bash", {"A": "ä"}, 2.5, "n", setup=True, cwd="/")
+    assert frames.decode_request(frames.encode_request(request)) == request
+
+
+def done(**fields: object) -> bytes:
+    values = {"type": "done", "nonce": "mine", "well": True, "cpu_seconds": 0.1, "max_rss_bytes": 1}
+    return json.dumps({**values, **fields}).encode() + b"\n"
+
+
+def test_a_request_is_over_when_its_process_says_so_with_its_nonce():
+    reports = output.Reports("mine")
+    assert reports.feed(done(nonce="another")) == []
+    assert (reports.done, reports.lost) == (None, True)
+    assert reports.feed(done() + b'{"type":"result","text":"late"}\n') == []
+    assert reports.done == frames.Done("mine", well=True, cpu_seconds=0.1, max_rss_bytes=1)
+
+
 @pytest.mark.parametrize(
-    ("end", "wish", "error", "status", "reason"),
-    [
-        pytest.param(ended(), None, None, RunStatus.SUCCEEDED, RunReason.NONE, id="ended by itself"),
-        pytest.param(ended(1), None, "ValueError", RunStatus.FAILED, RunReason.NONE, id="raised"),
-        pytest.param(ended(3), None, None, RunStatus.FAILED, RunReason.NONE, id="exit status without a word"),
-        pytest.param(ended(0), None, "ValueError", RunStatus.FAILED, RunReason.NONE, id="an error and exit status 0"),
-        pytest.param(ended(-9, timed_out=True), None, None, RunStatus.TIMED_OUT, RunReason.TIME_LIMIT, id="too long"),
-        pytest.param(ended(-24), None, None, RunStatus.TIMED_OUT, RunReason.TIME_LIMIT, id="too much processor time"),
-        pytest.param(ended(-9), None, None, RunStatus.KILLED, RunReason.SIGNALLED, id="killed itself"),
-        pytest.param(ended(-11), None, None, RunStatus.KILLED, RunReason.SIGNALLED, id="crashed"),
-        pytest.param(ended(-9, out_of_memory=True), None, None, RunStatus.KILLED, RunReason.MEMORY_LIMIT, id="OOM"),
-        pytest.param(ended(-11, out_of_memory=True), None, None, RunStatus.KILLED, RunReason.SIGNALLED, id="crash in OOM"),
-        pytest.param(ended(-9, stopped=True), RunReason.CLIENT_GONE, None, RunStatus.CANCELLED, RunReason.CLIENT_GONE, id="gone"),
-        pytest.param(ended(-9, stopped=True), RunReason.OUTPUT_LIMIT, None, RunStatus.KILLED, RunReason.OUTPUT_LIMIT, id="flood"),
-        pytest.param(ended(-9, stopped=True), RunReason.RETIRED, None, RunStatus.KILLED, RunReason.RETIRED, id="retired"),
-        pytest.param(ended(-9, stopped=True), None, None, RunStatus.KILLED, RunReason.SIGNALLED, id="stopped by itself"),
-        pytest.param(ended(), RunReason.CLIENT_GONE, None, RunStatus.SUCCEEDED, RunReason.NONE, id="ended before the stop"),
-        pytest.param(None, None, None, RunStatus.UNKNOWN, RunReason.RUNNER_LOST, id="runner lost"),
-        pytest.param(None, RunReason.TIME_LIMIT, None, RunStatus.TIMED_OUT, RunReason.TIME_LIMIT, id="lost while ending it"),
-    ],
-)  # fmt: skip
-def test_the_end_of_a_run_is_judged(end, wish, error, status, reason):
-    verdict = outcome.judge(end, wish, error, 5.0)
-    assert (verdict.status, verdict.reason) == (status, reason)
-
-
-def test_a_failure_without_a_word_gets_an_error():
-    assert outcome.judge(ended(3), None, None, 5.0).error == ("SystemExit", "3")
-
-
-def test_every_signal_has_a_sentence():
-    for number in (*signal.valid_signals(), 99):
-        assert outcome.judge(ended(-number), None, None, 5.0).message
+    "fields", [{"well": 1}, {"cpu_seconds": "1"}, {"max_rss_bytes": None}, {"type": "x" * 9, "well": 0}]
+)
+def test_a_request_is_not_over_by_a_word_of_another_form(fields):
+    reports = output.Reports("mine")
+    reports.feed(done(**fields))
+    assert reports.done is None
 
 
 SERVER = {"EXECPOOL_EXECUTOR_ID": "e", "EXECPOOL_POD_UID": "u", "EXECPOOL_SECRET_SHA256": "s"}

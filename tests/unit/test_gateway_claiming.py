@@ -3,7 +3,7 @@
 import pytest
 
 from execpool.api.names import Isolation
-from execpool.core.claiming import Target, choose_route, in_order_of_choice
+from execpool.core.claiming import Route, Target, choose_route, in_order_of_choice, without
 from execpool.gateway.pods import target_of
 
 TIERS = {"local": Isolation.USER_NAMESPACE, "safe": Isolation.SANDBOXED}
@@ -42,6 +42,12 @@ def test_reasons_say_which_tiers_were_too_weak() -> None:
     assert "excludes local" in choose_route(TIERS, None, Isolation.SANDBOXED).reasons[1]
 
 
+def test_a_tier_that_does_not_run_the_code_leaves_the_route_and_says_why() -> None:
+    rest = without(Route(("math", "local"), ("tiers in the pool's order",)), "math", "yield is not supported")
+    assert rest.tiers == ("local",)
+    assert rest.reasons == ("tiers in the pool's order", "not on math: yield is not supported")
+
+
 def test_the_newest_template_comes_first_and_the_oldest_executor_within_it() -> None:
     listed = [target("a", created=1), target("b", template="t2", created=3), target("c", template="t2", created=2)]
     assert [one.name for one in in_order_of_choice([*listed, target("d", created=0)])] == ["c", "b", "d", "a"]
@@ -66,6 +72,9 @@ def test_a_ready_pod_is_a_ready_executor() -> None:
     assert (found.ready, found.created_at, found.address) == (True, 1767225600.0, "10.0.0.1")
 
 
+MONTY = {"name": "EXECPOOL_RUNTIME", "value": "Monty"}
+
+
 @pytest.mark.parametrize(
     ("spec", "isolation"),
     [
@@ -75,6 +84,8 @@ def test_a_ready_pod_is_a_ready_executor() -> None:
         ({"hostUsers": False}, "UserNamespace"),
         ({"hostUsers": False, "runtimeClassName": "gvisor"}, "Sandboxed"),
         ({"runtimeClassName": "gvisor"}, "Sandboxed"),
+        ({"runtimeClassName": "gvisor", "containers": [{}, {"env": [MONTY]}]}, "Interpreter"),
+        ({"containers": [{"env": [{"name": "EXECPOOL_RUNTIME", "value": "Python"}]}]}, "Container"),
     ],
 )
 def test_an_executor_is_isolated_as_its_own_pod_says(spec: dict[str, object], isolation: str) -> None:

@@ -74,6 +74,7 @@ def test_labels_of_a_pool_cannot_replace_ours():
         {"slots": 3},
         {"image": "x:2"},
         {"network": "Egress"},
+        {"runtime": "Monty"},
         {"idleSeconds": 60},
         {"resources": {"limits": {"cpu": "2"}}},
     ],

@@ -96,6 +96,8 @@ class Refusal(StrEnum):
 
     INVALID_REQUEST = "InvalidRequest"
     UNSUPPORTED_OPTION = "UnsupportedOption"
+    NOT_SUPPORTED = "NotSupported"
+    """No tier of its route runs this code: only Monty ones are left. Nothing of it has happened."""
     UNAUTHENTICATED = "Unauthenticated"
     NOT_ALLOWED = "NotAllowed"
     POOL_NOT_FOUND = "PoolNotFound"

@@ -29,6 +29,9 @@ class Runtime(StrEnum):
     """What runs the code of a `pods` tier."""
 
     PYTHON = "Python"
+    """CPython with the usual libraries: a fresh process for every execution."""
+    MONTY = "Monty"
+    """An interpreter of a part of Python, for simple programs: what it cannot answer as CPython does goes to the next tier."""
 
 
 class Network(StrEnum):
@@ -146,10 +149,16 @@ class PodsTier(Model):
             holds=lambda self: self.warm is None or self.warm <= self.max,
             field_path=".warm",
         ),
+        Rule(
+            cel="self.runtime != 'Monty' || self.network == 'None'",
+            message="runtime Monty reaches no network: leave network out, or choose runtime Python",
+            holds=lambda self: self.runtime is not Runtime.MONTY or self.network is Network.NONE,
+            field_path=".network",
+        ),
     )
 
     runtime: Runtime = Runtime.PYTHON
-    """What runs the code."""
+    """What runs the code: Python, or Monty for simple programs, with the rest left to the tiers behind it."""
     warm: Annotated[int, Field(ge=0, le=1000, strict=True)] | None = None
     """Executors kept ready and unclaimed. Absent on the scaled tier, where `spec.replicas` says it; absent elsewhere means 0."""
     max: Annotated[int, Field(ge=1, le=1000, strict=True)]

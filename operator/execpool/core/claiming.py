@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from execpool.api.names import Isolation
+from execpool.api.v1alpha1 import Runtime
 from execpool.core.isolation import is_at_least
 
 
@@ -32,6 +33,7 @@ class Target:
     """Ready, and not being deleted."""
     isolation: Isolation = Isolation.INTERPRETER
     """By its own pod, whatever its tier says by now."""
+    runtime: Runtime = Runtime.PYTHON
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,11 @@ class Route:
 
     tiers: tuple[str, ...]
     reasons: tuple[str, ...]
+
+
+def without(route: Route, tier: str, why: str) -> Route:
+    """Return what is left of a route once a tier has said, before anything happened, that it does not run this code."""
+    return Route(tuple(one for one in route.tiers if one != tier), (*route.reasons, f"not on {tier}: {why}"))
 
 
 def choose_route(tiers: Mapping[str, Isolation], named: str | None, floor: Isolation | None) -> Route:

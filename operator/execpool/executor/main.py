@@ -42,9 +42,14 @@ def _server() -> int:
 
 
 def _runner() -> int:
+    options = settings.runner_settings()
+    if options.runtime is settings.Runtime.MONTY:
+        from execpool.executor.monty import runner
+
+        return runner.run(options)
     from execpool.executor.runner import zygote
 
-    return zygote.run(settings.runner_settings())
+    return zygote.run(options)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ services nor our own settings.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -18,8 +19,11 @@ Environment = Mapping[str, str]
 ENV_HOST = "EXECPOOL_HOST"
 ENV_DATA_PORT = "EXECPOOL_DATA_PORT"
 ENV_CONTROL_PORT = "EXECPOOL_CONTROL_PORT"
+ENV_ENVD_PORT = "EXECPOOL_ENVD_PORT"
 ENV_WORK_DIR = "EXECPOOL_WORK_DIR"
 ENV_SWEEP_DIRS = "EXECPOOL_SWEEP_DIRS"
+ENV_HOME_DIR = "EXECPOOL_HOME_DIR"
+ENV_SCIENCE = "EXECPOOL_SCIENCE"
 
 _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_NUM_THREADS")
 _KEPT_FOR_USER_CODE = ("PATH", "LANG", "LC_ALL", "TZ")
@@ -34,6 +38,15 @@ class Network(StrEnum):
 
     NONE = "None"
     EGRESS = "Egress"
+
+
+class Runtime(StrEnum):
+    """What runs user code."""
+
+    PYTHON = "Python"
+    """CPython, in forks of a process that has imported most of what programs need."""
+    MONTY = "Monty"
+    """An interpreter of a part of Python that reaches nothing; what it cannot answer as CPython does is NotSupported."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,7 @@ class ServerSettings:
     data_port: int = wire.DATA_PORT
     """0 takes a free port and logs it, as for the control port."""
     control_port: int = wire.CONTROL_PORT
+    envd_port: int = wire.ENVD_PORT
     socket_dir: Path = Path(wire.SOCKET_DIR)
     state_dir: Path = Path(wire.STATE_DIR)
     api_server: tuple[str, int] | None = None
@@ -64,6 +78,7 @@ class RunnerSettings:
     """Of the process that forks and ends user code."""
 
     network: Network = Network.NONE
+    runtime: Runtime = Runtime.PYTHON
     memory_bytes: int = 0
     """Memory limit of the runner's container; 0 means that there is none to stay below."""
     slots: int = 1
@@ -71,10 +86,16 @@ class RunnerSettings:
     work_dir: Path = Path("/tmp")  # noqa: S108 - a tmpfs of this container, never the host's
     """Every run gets a directory of its own in here."""
     sweep_dirs: tuple[Path, ...] = ()
-    """Emptied when the runner starts and whenever no run is in progress. The image names /tmp and /dev/shm, which are this container's own; outside an
-    image nobody's /tmp is touched."""
+    """What all runs share, the first one as a context's place for temporary files. Emptied when the runner starts and
+    whenever nobody runs. The image names /tmp and /dev/shm, which are this container's own; outside an image nobody's
+    /tmp is touched."""
+    home_dir: Path | None = None
+    """What contexts and the agent share as their home, emptied when the runner starts; without it, or when it cannot be
+    written to, a directory in `work_dir` is made."""
+    science: bool = True
+    """Whether a second zygote imports scipy, scikit-learn and matplotlib, which takes 90 MiB more."""
     font_cache: Path | None = None
-    """A matplotlib configuration directory to copy from, so that no run builds the list of fonts again."""
+    """A matplotlib configuration directory to link to, so that no run builds the list of fonts again."""
     user_environment: tuple[tuple[str, str], ...] = ()
     """What every run starts with, before its own `env_vars`."""
 
@@ -97,6 +118,7 @@ def server_settings(environ: Environment | None = None) -> ServerSettings:
         host=env.get(ENV_HOST, "0.0.0.0"),
         data_port=_whole(env, ENV_DATA_PORT, wire.DATA_PORT),
         control_port=_whole(env, ENV_CONTROL_PORT, wire.CONTROL_PORT),
+        envd_port=_whole(env, ENV_ENVD_PORT, 0 if env.get(ENV_DATA_PORT) == "0" else wire.ENVD_PORT),
         socket_dir=Path(env.get(wire.ENV_SOCKET_DIR, wire.SOCKET_DIR)),
         state_dir=Path(env.get(wire.ENV_STATE_DIR, wire.STATE_DIR)),
         api_server=(api_host, _whole(env, "KUBERNETES_SERVICE_PORT", 443)) if api_host else None,
@@ -113,14 +135,20 @@ def runner_settings(environ: Environment | None = None) -> RunnerSettings:
     network = env.get(wire.ENV_NETWORK, Network.NONE)
     if network not in set(Network):
         raise SettingsError(f"{wire.ENV_NETWORK} must be one of {', '.join(Network)}, not {network!r}")
+    runtime = env.get(wire.ENV_RUNTIME, Runtime.PYTHON)
+    if runtime not in set(Runtime):
+        raise SettingsError(f"{wire.ENV_RUNTIME} must be one of {', '.join(Runtime)}, not {runtime!r}")
     fonts = env.get("MPLCONFIGDIR", "")
     return RunnerSettings(
         network=Network(network),
+        runtime=Runtime(runtime),
         memory_bytes=_whole(env, wire.ENV_MEMORY_BYTES, 0),
         slots=_whole(env, wire.ENV_SLOTS, 1, least=1),
         socket_dir=Path(env.get(wire.ENV_SOCKET_DIR, wire.SOCKET_DIR)),
         work_dir=Path(env.get(ENV_WORK_DIR, "/tmp")),  # noqa: S108 - as above
         sweep_dirs=tuple(Path(name) for name in env.get(ENV_SWEEP_DIRS, "").split(":") if name),
+        home_dir=Path(env[ENV_HOME_DIR]) if env.get(ENV_HOME_DIR) else None,
+        science=_whole(env, ENV_SCIENCE, 1) > 0,
         font_cache=Path(fonts) if fonts else None,
         user_environment=tuple((name, env[name]) for name in _KEPT_FOR_USER_CODE if name in env),
     )
@@ -131,10 +159,35 @@ def keep_to_one_thread() -> None:
     os.environ.update(dict.fromkeys(_THREADS, "1"))
 
 
+def current_environment() -> dict[str, str]:
+    """Return the whole environment of this process."""
+    return dict(os.environ)
+
+
 def replace_environment(variables: Mapping[str, str]) -> None:
     """Make `variables` the whole environment of this process."""
     os.environ.clear()
     os.environ.update(variables)
+
+
+def add_to_environment(variables: Mapping[str, str]) -> None:
+    """Add to the environment of this process for good."""
+    os.environ.update(variables)
+
+
+@contextmanager
+def changed_environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Add to the environment of this process for a while; what the names were before is put back."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _required(env: Environment, name: str) -> str:

@@ -9,7 +9,7 @@ time. An execution that finds a free slot takes it without a look, unless somebo
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from execpool.api.names import Isolation, Refusal
 from execpool.core.admission import Line, Waiter, assign, seconds_until_a_turn, wanted_executors
@@ -54,6 +54,10 @@ class Ticket:
 
     waiter: Waiter
     has_waited: bool = False
+
+    def elsewhere(self, tiers: tuple[str, ...]) -> "Ticket":
+        """Return the same right for other tiers."""
+        return Ticket(replace(self.waiter, tiers=tiers), has_waited=self.has_waited)
 
 
 class Admission:

@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from execpool.api.names import Outcome
-from execpool.core.claiming import Route
+from execpool.api.names import Outcome, Refusal
+from execpool.core.claiming import Route, without
 from execpool.gateway.admission import Ticket
 from execpool.gateway.answers import Answer, Timings
+from execpool.gateway.errors import GatewayError
 from execpool.gateway.events import Transcript
 from execpool.gateway.pools import ServedPool
 from execpool.gateway.requests import Order
@@ -32,6 +33,7 @@ class Course:
     run_began: float | None = None
     run_id: str = ""
     """An executor begins no id twice, so a second run has an id of its own."""
+    runs: int = 1
 
     def __post_init__(self) -> None:
         self.run_id = self.id
@@ -45,11 +47,29 @@ class Course:
         """Note that it did not start there."""
         self.seat, self.run_began = None, None
 
+    def go_on_without(self, tier: str, why: str) -> None:
+        """Note that a tier does not run this code, so that the rest of the route is tried.
+
+        Raises:
+            GatewayError: NotSupported, when nothing is left of it.
+        """
+        self.stand_up()
+        self.transcript = Transcript()
+        self.route = without(self.route, tier, why)
+        if not self.route.tiers:
+            tried = "; ".join(self.route.reasons)
+            sentence = f"no tier of pool {self.pool.name} runs this code ({tried}); a tier with runtime Python would"
+            raise GatewayError(Refusal.NOT_SUPPORTED, sentence, field="code")
+        self.ticket = self.ticket.elsewhere(self.route.tiers)
+        self.runs += 1
+        self.run_id = f"{self.id}.{self.runs}"
+
     def begin_again(self) -> None:
         """Forget the first run, for a second one."""
         self.stand_up()
         self.transcript = Transcript()
-        self.run_id = f"{self.id}.2"
+        self.runs += 1
+        self.run_id = f"{self.id}.{self.runs}"
 
     def _run_seconds(self, now: float) -> float:
         """Return the run's time by its executor's clock, which cannot have been longer than what was seen of it here."""

@@ -57,6 +57,10 @@ class Transcript:
                 raise MisbehavedError(f"more than {MAX_IDLE_LINES} lines that say nothing")
         return passed
 
+    def has_content(self) -> bool:
+        """True once the program has said anything."""
+        return bool(self.stdout or self.stderr or self.results or self.error)
+
     def _take_in(self, event: dict[str, Any]) -> bytes | None:
         kind = event.get("type")
         if kind in (EventType.STDOUT, EventType.STDERR):

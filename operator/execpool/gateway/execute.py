@@ -4,7 +4,7 @@
     2 find            the pool as last observed                        PoolNotFound, PoolSuspended, Draining, ...
     3 route           the tiers that may serve it, and why             InvalidRequest, UnsupportedOption
     4 enter           a slot of an executor that serves its principal  QueueFull, WaitTooLong, DeadlinePassed, NoCapacity
-    5 run             streaming, within limits of our own
+    5 run             streaming, within limits of our own              NotSupported
     6 settle          one answer, one audit line; elsewhere (back to 4) only if it is proven that nothing started
 
 A refusal is a GatewayError and means that nothing ran. Once code may have started there is always an answer, and when
@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, cast
 
 from execpool.api.names import Outcome, Refusal
+from execpool.api.v1alpha1 import Runtime
 from execpool.core.claiming import Route, choose_route
 from execpool.core.proof import principal_id
 from execpool.gateway.answers import Answer, Cause, Feed
@@ -34,6 +35,7 @@ from execpool.gateway.executors import (
     ExecutorError,
     LostError,
     NotStartedError,
+    NotSupportedError,
     RejectedError,
     StaleError,
     UnreachableError,
@@ -42,7 +44,7 @@ from execpool.gateway.executors import (
 from execpool.gateway.pools import Pools, ServedPool
 from execpool.gateway.requests import Order, execute_body
 from execpool.gateway.seats import Seat
-from execpool.protocol import End
+from execpool.protocol import End, RunStatus
 from execpool.telemetry.metrics import RUNNING
 
 LAST_BYTES_SECONDS = 0.25
@@ -136,6 +138,8 @@ class Gateway:
             except RejectedError as error:
                 sentence = f"executors do not take this request: {error}"
                 raise GatewayError(Refusal.INVALID_REQUEST, sentence) from error
+            except NotSupportedError as error:
+                course.go_on_without(seat.target.tier, str(error))
             except NotStartedError as error:
                 course.stand_up()
                 _learn_from(pool, seat, error)
@@ -163,6 +167,8 @@ class Gateway:
         finally:
             running.dec()
         seat.entry.failures = 0
+        if end.status == RunStatus.NOT_SUPPORTED:
+            raise NotSupportedError(end.message)
         return course.answer(Outcome(end.status), end.reason, end.message)
 
     async def _stream(self, course: Course, seat: Seat, feed: Feed) -> End:
@@ -189,6 +195,10 @@ class Gateway:
                 raise self._overdue(course, seat) if isinstance(error, TimeoutError) else error from None
         if transcript.end is None:
             raise LostError(f"{seat.target.name} ended its answer without saying how the run ended")
+        if transcript.end.status == RunStatus.NOT_SUPPORTED and (
+            seat.target.runtime is not Runtime.MONTY or transcript.has_content()
+        ):
+            raise MisbehavedError(f"{seat.target.name} calls a run not supported that has begun")
         return transcript.end
 
     def _overdue(self, course: Course, seat: Seat) -> UnresponsiveError:

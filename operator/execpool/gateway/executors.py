@@ -11,6 +11,7 @@ What matters about an error is whether the code may have started, so the tree is
      |    +-- BusyError          429, 503: no free slot, or not able to right now
      |    +-- ImpostorError      it could not prove who it is, or does not accept our proof: no code was sent
      |    +-- UnreachableError   no connection
+     |    +-- NotSupportedError  NotSupported as the run's end: Monty lacks what the code needs, and nothing has happened
      +-- LostError           the request was written, its end never came; or 409 to a run, which began before: unknown
      |    +-- UnresponsiveError  silence past every limit; it is retired
      +-- BrokenReplyError    it answers in a form that the protocol does not know: unknown
@@ -97,6 +98,10 @@ class ImpostorError(NotStartedError):
 
 class UnreachableError(NotStartedError):
     """No connection could be made."""
+
+
+class NotSupportedError(NotStartedError):
+    """The runtime met what it lacks before anything had happened."""
 
 
 class LostError(ExecutorError):

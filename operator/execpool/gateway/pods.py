@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from execpool import protocol
 from execpool.api import names
 from execpool.api.names import Isolation
+from execpool.api.v1alpha1 import Runtime
 from execpool.core.claiming import Target
 
 _ENDED = ("Succeeded", "Failed")
@@ -25,6 +27,7 @@ def target_of(pod: Mapping[str, Any]) -> Target | None:
     if not executor_id or not tier or status.get("phase") in _ENDED:
         return None
     address = _address(status.get("podIP"))
+    runtime = _runtime(pod.get("spec") or {})
     return Target(
         uid=metadata["uid"],
         name=metadata["name"],
@@ -35,12 +38,22 @@ def target_of(pod: Mapping[str, Any]) -> Target | None:
         template_hash=annotations.get(names.ANNOTATION_TEMPLATE_HASH, ""),
         created_at=datetime.fromisoformat(metadata["creationTimestamp"]).timestamp(),
         ready=bool(address) and not metadata.get("deletionTimestamp") and _is_ready(status),
-        isolation=_isolation(pod.get("spec") or {}),
+        isolation=_isolation(pod.get("spec") or {}, runtime),
+        runtime=runtime,
     )
 
 
-def _isolation(spec: Mapping[str, Any]) -> Isolation:
+def _runtime(spec: Mapping[str, Any]) -> Runtime:
+    """Return what its runner was started as; the operator's builder says so in the environment."""
+    variables = [one for container in spec.get("containers") or () for one in container.get("env") or ()]
+    is_monty = {"name": protocol.ENV_RUNTIME, "value": Runtime.MONTY} in variables
+    return Runtime.MONTY if is_monty else Runtime.PYTHON
+
+
+def _isolation(spec: Mapping[str, Any], runtime: Runtime) -> Isolation:
     """Return how an executor is isolated, as `core.isolation` ranks the tier that it would be made of now."""
+    if runtime is Runtime.MONTY:
+        return Isolation.INTERPRETER
     if spec.get("runtimeClassName"):
         return Isolation.SANDBOXED
     return Isolation.USER_NAMESPACE if spec.get("hostUsers") is False else Isolation.CONTAINER

@@ -21,6 +21,7 @@ from execpool.gateway.stream import MEDIA_TYPE
 STATUS = {
     Refusal.INVALID_REQUEST: 400,
     Refusal.UNSUPPORTED_OPTION: 400,
+    Refusal.NOT_SUPPORTED: 422,
     Refusal.UNAUTHENTICATED: 401,
     Refusal.NOT_ALLOWED: 403,
     Refusal.POOL_NOT_FOUND: 404,
@@ -35,6 +36,7 @@ STATUS = {
 TITLES = {
     Refusal.INVALID_REQUEST: "The request is not valid",
     Refusal.UNSUPPORTED_OPTION: "An option cannot be honoured",
+    Refusal.NOT_SUPPORTED: "No tier runs this code",
     Refusal.UNAUTHENTICATED: "An execution key is needed",
     Refusal.NOT_ALLOWED: "The key does not allow this",
     Refusal.POOL_NOT_FOUND: "There is no such pool",

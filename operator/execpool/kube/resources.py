@@ -18,7 +18,7 @@ from execpool.core.model import Pool
 from execpool.core.quantity import parse_quantity
 from execpool.kube.client import Object
 
-PROFILE = 1
+PROFILE = 2
 """Part of every template hash: raise it when the builder below changes what a pod is, and pools roll over."""
 
 RUNNER_UID = 1000
@@ -138,6 +138,7 @@ def _server(pods: PodsTier, profile: ExecutorProfile, identity: ExecutorIdentity
         "env": [*_environment(settings), pod_uid],
         "ports": [
             {"name": "data", "containerPort": protocol.DATA_PORT},
+            {"name": "envd", "containerPort": protocol.ENVD_PORT},
             {"name": "control", "containerPort": protocol.CONTROL_PORT},
         ],
         "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
@@ -157,6 +158,7 @@ def _runner(pods: PodsTier, profile: ExecutorProfile) -> Object:
     limits = pods.resources.limits
     requests = pods.resources.requests
     settings = {
+        protocol.ENV_RUNTIME: pods.runtime.value,
         protocol.ENV_NETWORK: pods.network.value,
         protocol.ENV_MEMORY_BYTES: str(int(parse_quantity(limits.memory))),
         protocol.ENV_SLOTS: str(pods.slots),
@@ -177,7 +179,10 @@ def _runner(pods: PodsTier, profile: ExecutorProfile) -> Object:
         "securityContext": dict(_RESTRICTED),
         "volumeMounts": [
             {"name": "socket", "mountPath": protocol.SOCKET_DIR, "readOnly": True},
-            {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108 - the pod's own, in memory
+            # One volume, so that memory is shared by need; three places, since programs may write to the first two alone.
+            {"name": "scratch", "subPath": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own, in memory
+            {"name": "scratch", "subPath": "home", "mountPath": protocol.HOME_DIR},
+            {"name": "scratch", "subPath": "work", "mountPath": protocol.WORK_DIR},
         ],
     }
 
@@ -206,7 +211,8 @@ def make_network_policy(pool: Pool, tier: Tier, control_namespace: str) -> Objec
         }
         for part in ("execpool-gateway", "execpool-operator")
     ]
-    ports = [{"protocol": "TCP", "port": port} for port in (protocol.DATA_PORT, protocol.CONTROL_PORT)]
+    ours = (protocol.DATA_PORT, protocol.ENVD_PORT, protocol.CONTROL_PORT)
+    ports = [{"protocol": "TCP", "port": port} for port in ours]
     return {
         "metadata": {
             "name": policy_name(pool, tier.name),

@@ -1,109 +1,214 @@
-"""The process that runs the code: puts on every limit, then hands over to the shell and never returns.
+"""The process that runs code: made safe, then parked; takes one request, or one after the other when it is a context.
 
-The order is the point. Descriptors first, so that nothing of the runner's stays open; then the limits that can be given
-up by nobody; the filter last before the code, since the steps before need what it refuses. An error on the way, of
-ours, ends the process with `BROKEN` before any code ran.
+    forked by a supervisor -> isolate -> touch what a first use would have to copy -> "ready" -> wait for a request
+    Run       request -> run -> Done on the report pipe -> exit (giving back its memory takes longer than a short run);
+              what has started processes says nothing and is over when the supervisor has ended them
+    Context   request -> run -> Done on the report pipe -> wait for the next; ends when the server closes its end
+
+Descriptors: 0 empty, 1 and 2 output, 3 the report; a context also keeps 4, where its requests come from. An error of ours
+before the code ends the process with `BROKEN`, and the supervisor then parks no more.
 """
 
 import json
-import logging
 import os
+import resource
+import select
 import signal
+import socket
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from types import FrameType
+from typing import NoReturn
 
-from execpool.executor import settings
-from execpool.executor.runner import limits, sandbox, shell
+import orjson
+
+from execpool.executor import frames, settings
+from execpool.executor.runner import bash, clean, display_events, isolate, limits, sandbox
+from execpool.executor.runner.isolate import Tools
+from execpool.executor.runner.notebook_captured import Captured
 
 BROKEN = 70
 """Exit status when this process could not be made safe; no code ran."""
 
-_REPORT = 3
+_REPORT, _REQUEST, _READY = 3, 4, 5
+_IDLE_SECONDS = 0.25
+"""Parked for longer than this, a process also copies what the libraries write to: under load no time is spent on it."""
 
 
 @dataclass(frozen=True)
-class Tools:
-    """What the zygote has prepared once for all runs."""
+class Ends:
+    """The program's ends of what connects it to the server, and where it says that it is parked."""
 
-    limits: limits.Limits
-    sandbox: sandbox.Sandbox
-    network: bool
-    environment: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Pipes:
-    """Descriptors of one run, in the order of `frames.DESCRIPTORS`."""
-
-    request: int
     stdout: int
     stderr: int
     report: int
-    status: int
+    request: int
+    ready: int
 
 
-def run(tools: Tools, pipes: Pipes, directory: Path, timeout_seconds: float) -> NoReturn:
-    """Become the program of a run."""
-    request = json.loads(os.pread(pipes.request, os.fstat(pipes.request).st_size, 0))
-    _own_logging()
-    _own_descriptors(pipes)
-    _own_signals()
-    os.umask(0o022)
-    os.chdir(directory)
-    settings.replace_environment(_environment(tools, directory) | request["env"])
-    sandbox.set_dumpable(True)
-    limits.apply(tools.limits, timeout_seconds)
-    tools.sandbox.enter()
-    well = shell.run(request["code"], _emit, network=tools.network)
+def run(tools: Tools, kind: frames.Kind, ends: Ends, directory: Path) -> NoReturn:
+    """Become a parked process, and then the program of a request."""
+    isolate.begin()
+    null = os.open(os.devnull, os.O_RDONLY)
+    isolate.keep((null, ends.stdout, ends.stderr, ends.report, ends.request, ends.ready))
+    isolate.own_streams()
+    in_context = kind is frames.Kind.CONTEXT
+    home = tools.home if in_context else directory
+    scratch = tools.scratch[0] if in_context and tools.scratch else directory
+    os.chdir(home)
+    fonts = directory.with_name(directory.name + clean.FONTS_SUFFIX)
+    settings.replace_environment(isolate.environment(tools, home, scratch, fonts))
+    sandbox.adopt_orphans()
+    isolate.enter(tools, [home, directory, fonts])
+    requests = socket.socket(fileno=_REQUEST)
+    _rehearse(tools)
+    os.write(_READY, b"r")
+    os.close(_READY)
+    if tools.touches_deeply and not in_context and not select.select([requests], (), (), _IDLE_SECONDS)[0]:
+        tools.notebook.touch(_pretend, deeply=True)
+    if in_context:
+        _serve(tools, requests)
+    _run_once(tools, requests)
+
+
+def _rehearse(tools: Tools) -> None:
+    """Do once what a request will do: what this writes to in memory is copied from the parent now, not when it counts."""
+    request = frames.decode_request(frames.encode_request(frames.Request("1 + 1")))
+    with settings.changed_environment(request.env):
+        limits.apply_cpu(tools.limits, request.timeout_seconds, once=False)
+        tools.notebook.touch(_pretend)
     _flush()
+    _done(request.nonce, True, _cpu_seconds())
+
+
+def _run_once(tools: Tools, requests: socket.socket) -> NoReturn:
+    request = _next(requests)
+    requests.close()
+    if request is None:
+        os._exit(0)
+    settings.add_to_environment(request.env)
+    limits.apply_cpu(tools.limits, request.timeout_seconds, once=True)
+    if request.language == "bash":
+        bash.become(request.code)
+    evaluated = tools.notebook.evaluate(request.code, _emit, believe_exit=True)
+    well = tools.notebook.leave(_emit).well and evaluated.well
+    _flush()
+    if _has_no_descendants():
+        _write(_done(request.nonce, well, 0.0))
     os._exit(0 if well else 1)
 
 
-def _environment(tools: Tools, directory: Path) -> dict[str, str]:
-    return {**tools.environment, "HOME": str(directory), "TMPDIR": str(directory), "PWD": str(directory)}
+def _serve(tools: Tools, requests: socket.socket) -> NoReturn:
+    """Be a context: state stays from request to request."""
+    interrupts, well = _Interrupts(), False
+    shell = bash.Session(_emit)
+    while (request := _next(requests)) is not None:
+        before = _cpu_seconds()
+        limits.apply_cpu(tools.limits, request.timeout_seconds, once=False)
+        if request.setup:
+            well = _set_up(request)
+        else:
+            in_bash = request.language == "bash"
+            with settings.changed_environment(request.env), interrupts.taken(by_code=not in_bash):
+                well = shell.execute(request.code) if in_bash else tools.notebook.evaluate(request.code, _emit).well
+            well = well and not interrupts.seen
+        _flush()
+        _write(_done(request.nonce, well, before))
+    os._exit(0)
 
 
-def _own_descriptors(pipes: Pipes) -> None:
-    """Keep standard input (empty), output, errors and the report; close everything else."""
-    null = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((null, 0), (pipes.stdout, 1), (pipes.stderr, 2)):
-        os.dup2(source, target)
-    os.dup2(pipes.report, _REPORT, inheritable=False)
-    os.closerange(_REPORT + 1, os.sysconf("SC_OPEN_MAX"))
-    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # type: ignore[misc]  # noqa: SIM115
-    # Line by line, so that output arrives while the program works on.
-    sys.stdout = sys.__stdout__ = _text(1)  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _text(2)  # type: ignore[misc]
+class _Interrupts:
+    """SIGINT raises KeyboardInterrupt while Python code runs and is ignored otherwise, whenever it comes."""
+
+    def __init__(self) -> None:
+        self._by_code = False
+        self.seen = False
+        """True when the code was left by an interrupt that it did not take itself."""
+
+    @contextmanager
+    def taken(self, *, by_code: bool) -> Iterator[None]:
+        """Take interrupts; a shell gets its own, as a member of this process group."""
+        self.seen, self._by_code = False, by_code
+        signal.signal(signal.SIGINT, self._take)
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.seen = True
+        finally:
+            self._by_code = False
+
+    def _take(self, _number: int, _frame: FrameType | None) -> None:
+        if self._by_code:
+            raise KeyboardInterrupt
 
 
-def _text(descriptor: int) -> Any:
-    return open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+def _set_up(request: frames.Request) -> bool:
+    settings.add_to_environment(request.env)
+    try:
+        if request.cwd:
+            os.chdir(request.cwd)
+    except OSError as error:
+        _emit({"type": "error", "name": type(error).__name__, "value": f"cwd: {error.strerror}", "traceback": ""})
+        return False
+    return True
 
 
-def _own_logging() -> None:
-    """Leave the program a logging module as it finds it in a fresh interpreter."""
-    logging.root.handlers.clear()
-    logging.root.setLevel(logging.WARNING)
+def _next(requests: socket.socket) -> frames.Request | None:
+    """Wait for a request; None when the server has closed its end."""
+    try:
+        packet, descriptors, _, _ = socket.recv_fds(requests, frames.MAX_INLINE_BYTES, 1)
+    except OSError:
+        return None
+    for descriptor in descriptors:
+        with os.fdopen(descriptor, "rb") as file:
+            packet = os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0)
+    return frames.decode_request(packet) if packet else None
 
 
-def _own_signals() -> None:
-    signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        if signal.getsignal(number) not in (signal.SIG_DFL, None):
-            signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+def _has_no_descendants() -> bool:
+    """True when nothing that was started here is left: orphans among it would be children of this process."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+        return False
+    return True
 
 
-def _emit(event: shell.Event) -> None:
-    """Write one event; a program that closed the descriptor has chosen to report nothing."""
-    # Lone surrogates, which text of a program may hold, are no JSON to a strict reader.
-    view = memoryview(json.dumps(event, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+def _done(nonce: str, well: bool, cpu_before: float) -> bytes:
+    most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    done = frames.Done(nonce, well, _cpu_seconds() - cpu_before, most * 1024)
+    return _line(vars(done))
+
+
+def _cpu_seconds() -> float:
+    """Return the processor time of this process and of those that it has waited for."""
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def _emit(event: display_events.Event) -> None:
+    _write(_line(event))
+
+
+def _pretend(event: display_events.Event) -> None:
+    """Do all of reporting but the writing."""
+    _line(event)
+
+
+def _line(event: display_events.Event) -> bytes:
+    """Return an event as JSON. Lone surrogates, which text of a program may hold, are none to a strict reader."""
+    try:
+        return orjson.dumps(event)
+    except orjson.JSONEncodeError:
+        return json.dumps(event, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def _write(line: bytes) -> None:
+    """Write a line; a program that closed the descriptor has chosen to report nothing."""
+    view = memoryview(line + b"\n")
     with suppress(OSError):
         while view:
             view = view[os.write(_REPORT, view) :]
@@ -111,5 +216,5 @@ def _emit(event: shell.Event) -> None:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with shell.Captured():
+        with Captured():
             stream.flush()

@@ -1,34 +1,55 @@
-"""Open matplotlib figures become results when a program ends, as they do below a notebook cell.
+"""Pictures below a cell: matplotlib's through IPython's inline backend, PIL's when shown or saved, as in E2B.
 
-Only when the program imported `matplotlib.pyplot` itself: nothing is imported here that it has not.
+The inline backend hangs itself into the shell when pyplot first needs a backend: `plt.show()` and the end of a cell
+then display every open figure and close it. All it needs is `ENVIRONMENT` in place before matplotlib is imported. A
+program that chooses another backend by itself gets what that backend does, as in a kernel.
+
+PIL has no such door, so its `show` and `save` are replaced once it is imported, or about to be.
 """
 
-import base64
-import io
+import os
 import sys
-import warnings
-from collections.abc import Callable
 from typing import Any
 
-MAX_FIGURES = 20
-MAX_PNG_BYTES = 1 << 20
+from IPython.display import display
+
+ENVIRONMENT = {
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    # Nobody can page or colour anything here.
+    "PAGER": "cat",
+    "GIT_PAGER": "cat",
+}
+"""What every process of a notebook finds in its environment."""
+
+_PIL = "PIL.Image"
+_OURS = "_execpool_displays"
 
 
-def quiet_show() -> None:
-    """Let `plt.show()` pass without its warning that nothing is shown: the figure is sent when the program ends."""
-    warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive", category=UserWarning)
+def prepare(code: str) -> None:
+    """Let PIL's pictures be displayed, if this cell may use PIL."""
+    if _PIL in sys.modules or "PIL" in code:
+        _display_pil()
 
 
-def emit_open(emit: Callable[[dict[str, Any]], None]) -> None:
-    """Send every open figure as a PNG and close it."""
-    pyplot = sys.modules.get("matplotlib.pyplot")
-    if pyplot is None:
+def _display_pil() -> None:
+    try:
+        from PIL import Image
+    except ImportError:
         return
-    for number in pyplot.get_fignums()[:MAX_FIGURES]:
-        figure = pyplot.figure(number)
-        image = io.BytesIO()
-        figure.savefig(image, format="png", bbox_inches="tight")
-        pyplot.close(figure)
-        if len(image.getvalue()) <= MAX_PNG_BYTES:
-            png = base64.b64encode(image.getvalue()).decode("ascii")
-            emit({"type": "result", "png": png, "text": repr(figure), "is_main_result": False})
+    if hasattr(Image.Image, _OURS):
+        return
+    save = Image.Image.save
+
+    def save_and_display(image: Any, fp: Any, format: str | None = None, **options: Any) -> None:  # noqa: A002 - PIL's name
+        # Not for the file behind `savefig`: that figure is displayed by itself.
+        if isinstance(fp, str | os.PathLike) and not _from_matplotlib():
+            display(image)
+        save(image, fp, format, **options)
+
+    setattr(Image.Image, _OURS, True)
+    Image.Image.save = save_and_display
+    Image.Image.show = lambda image, *_, **__: display(image)
+
+
+def _from_matplotlib() -> bool:
+    return str(sys._getframe(2).f_globals.get("__name__", "")).startswith("matplotlib")  # noqa: SLF001 - the caller's module

@@ -3,7 +3,8 @@
 Memory. RLIMIT_DATA (private writable memory) and never RLIMIT_AS: libraries reserve address space that they do not use.
 Every process of a run may hold `base + allowance`, with `base` = what the zygote holds already at the fork (VmData) and
 
-    usable    = container limit - 1/8 (scratch files are in memory) - 64 MiB (page tables, /dev/shm) - base
+    usable    = container limit - 1/8 (scratch files are in memory) - 64 MiB (page tables, /dev/shm) - base - overhead
+    overhead  = 16 MiB per parked process and its supervisor + 160 MiB for the branch that has the scientific libraries
     allowance = max(usable / slots, min(usable, 512 MiB))
 
 so that all slots in use stay below the container's limit unless it is small, in which case one run gets 512 MiB rather
@@ -25,6 +26,10 @@ from pathlib import Path
 MIB = 1 << 20
 HEADROOM = 32 * MIB
 _LEAST_USEFUL = 512 * MIB
+_PARKED_BYTES = 16 * MIB
+_BRANCH_BYTES = 160 * MIB
+LEAST_FOR_SCIENCE = 768 * MIB
+"""In a smaller container, the scientific libraries are imported by the runs that use them."""
 _MAX_PROCESSES = 512
 _MAX_FILES = 1024
 _MAX_FILE_BYTES = 1 << 30
@@ -45,24 +50,28 @@ class Limits:
     """Processors that the container may keep busy; at least 1."""
 
 
-def derive(memory_bytes: int, slots: int, base_bytes: int, *, own_namespace: bool, cpus: int) -> Limits:
+def derive(
+    memory_bytes: int, slots: int, base_bytes: int, *, own_namespace: bool, cpus: int, overhead_bytes: int = 0
+) -> Limits:
     """Return the limits for a container. Pure."""
     data = 0
     if memory_bytes:
-        usable = max(memory_bytes - memory_bytes // 8 - 64 * MIB - base_bytes, 32 * MIB)
+        usable = max(memory_bytes - memory_bytes // 8 - 64 * MIB - base_bytes - overhead_bytes, 32 * MIB)
         data = base_bytes + max(usable // slots, min(usable, _LEAST_USEFUL))
     return Limits(data, _MAX_PROCESSES if own_namespace else 0, max(cpus, 1))
 
 
-def apply(limits: Limits, timeout_seconds: float) -> None:
-    """Put the limits on this process and all that it starts."""
-    # Processor time is the last resort behind two wall clocks, for a process that neither of them can reach.
-    cpu = math.ceil(timeout_seconds + 1) * limits.cpus
+def overhead(slots: int, *, science: bool) -> int:
+    """Return what the runner itself holds beside the zygote's memory. Pure."""
+    return (slots + 1) * _PARKED_BYTES + (_BRANCH_BYTES + 2 * _PARKED_BYTES if science else 0)
+
+
+def apply(limits: Limits) -> None:
+    """Put the limits on this process and all that it starts; processor time comes with each request."""
     wanted = [
         (resource.RLIMIT_CORE, 0, 0),
         (resource.RLIMIT_NOFILE, _MAX_FILES, _MAX_FILES),
         (resource.RLIMIT_FSIZE, _MAX_FILE_BYTES, _MAX_FILE_BYTES),
-        (resource.RLIMIT_CPU, cpu, cpu + 5),
     ]
     if limits.processes:
         wanted.append((resource.RLIMIT_NPROC, limits.processes, limits.processes))
@@ -73,8 +82,20 @@ def apply(limits: Limits, timeout_seconds: float) -> None:
         if ceiling != resource.RLIM_INFINITY:
             soft, hard = min(soft, ceiling), min(hard, ceiling)  # noqa: PLW2901 - never above what we were given
         resource.setrlimit(kind, (soft, hard))
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def apply_cpu(limits: Limits, timeout_seconds: float, *, once: bool) -> None:
+    """Limit the processor time of this process, and of each that it starts, for one more request.
+
+    The last resort behind the wall clock, for a process that nobody can reach. `once` makes it final.
+    """
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    soft = math.ceil(used.ru_utime + used.ru_stime + (timeout_seconds + 1) * limits.cpus)
+    ceiling = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    hard = soft + 5 if once else ceiling
+    if ceiling != resource.RLIM_INFINITY:
+        soft, hard = min(soft, ceiling), min(hard, ceiling)
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
 def use_headroom() -> None:

@@ -1,151 +1,169 @@
-"""One process per run, between the zygote and the code: starts it, watches the clock, ends everything, says how it went.
+"""One process per slot, between the zygote and the code: parks a process, waits, ends everything, says how it went.
 
-    forked by the zygote -> own session, adopts orphans -> forks the child (child.py)
-    waits for: the child's end | the wall-clock limit | SIGTERM (the server said stop, or the zygote has ended)
-    then ends every process below it, whether the child ended by itself or not: a run leaves no daemon behind
-    then writes Ended on the status pipe, which nothing below it holds, and removes the run's directory
+    forked by the zygote -> own signal domain, adopts orphans
+      park -> Parked -> its end | Stop | Interrupt | the server's end closed -> end all of it -> Ended -> clean up -> again
 
-The server keeps a second clock. Should this process be stopped or ended by user code (it has the same uid until Landlock
-keeps signals apart), then the zygote ends it and what is below it, and the status pipe closes without Ended.
+Inside its domain nothing can signal it, and it can signal nothing but what it started. It runs no code of anybody, so
+each fork is as clean as the first. It ends when its socket does: the server has given the slot up, or is gone itself, or
+the zygote is gone and the server gave up its slots.
 
-Single-threaded; signals are blocked and taken synchronously, so no handler ever runs between two lines.
+Where the kernel has no domains, the walk of `processes` stands in, and user code may be able to stop or end this process;
+the server then sees its socket end without Ended, or has the zygote end it.
 """
 
+import itertools
 import logging
 import os
-import resource
-import secrets
-import shutil
+import select
 import signal
-import stat
-import time
-from collections.abc import Callable
+import socket
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from execpool.executor import frames
-from execpool.executor.runner import child, limits, processes, sandbox
+from execpool.executor.runner import child, clean, isolate, landlock, limits, parking, processes, sandbox
+from execpool.executor.runner.isolate import Tools
 
 log = logging.getLogger("execpool.executor")
 
 SURVIVORS = 71
 """Exit status when processes were left that would not end: the runner must exit as a whole."""
 
-RUN_PREFIX = "run-"
-WATCHED = frozenset({signal.SIGCHLD, signal.SIGTERM})
-"""Blocked by the zygote before it forks."""
+_CONTROL = 3
 
 
 @dataclass(frozen=True)
-class _Exit:
-    """How the child's wait came to its end: its exit code is None when it had to be ended."""
+class _End:
+    """How a run came to its end."""
 
-    code: int | None
-    timed_out: bool = False
     stopped: bool = False
+    closed: bool = False
+    """The server has closed its end: there will be no further run."""
 
 
-def run(start: frames.Start, pipes: child.Pipes, tools: child.Tools, work_dir: Path) -> NoReturn:
-    """Be the supervisor of one run; the caller has just forked."""
+def run(kind: frames.Kind, control: int, tools: Tools) -> NoReturn:
+    """Be the supervisor of one slot; the caller has just forked."""
     status = child.BROKEN
     try:
-        status = _supervise(start, pipes, tools, work_dir)
+        isolate.own_signals()
+        isolate.keep((0, 1, 2, control))
+        status = Supervisor(kind, socket.socket(fileno=_CONTROL), tools, outsider=os.getppid()).serve()
     except Exception:
-        # The server sees the status pipe close without Ended, the zygote this exit status.
-        log.exception("supervisor failed", extra={"run": start.run})
+        # The server sees the socket end without Ended, the zygote this exit status.
+        log.exception("supervisor failed")
     finally:
         os._exit(status)
 
 
-def _supervise(start: frames.Start, pipes: child.Pipes, tools: child.Tools, work_dir: Path) -> int:
-    began = time.monotonic()
-    os.setsid()
-    sandbox.adopt_orphans()
-    sandbox.end_with_parent(signal.SIGTERM)
-    directory = work_dir / f"{RUN_PREFIX}{secrets.token_hex(12)}"
-    try:
-        directory.mkdir(mode=0o700)
-        pid = _fork(lambda: child.run(tools, pipes, directory, start.timeout_seconds))
-    except OSError as error:
-        _say(pipes.status, frames.Refused(f"the run could not be started: {error.strerror}"))
-        remove(directory)
+class Supervisor:
+    """The loop of one slot."""
+
+    def __init__(self, kind: frames.Kind, control: socket.socket, tools: Tools, *, outsider: int) -> None:
+        os.setsid()
+        sandbox.adopt_orphans()
+        self._kind = kind
+        self._control = control
+        self._tools = tools
+        self._outsider = outsider
+        self._kills_seen = 0
+        if tools.has_domains:
+            _enter_domain(tools, outsider)
+
+    def serve(self) -> int:
+        """Park and supervise until the socket ends, or the one process of a context has; return the exit status."""
+        for number in itertools.count(1):
+            self._kills_seen = limits.out_of_memory_kills()
+            try:
+                parked = parking.park(self._tools, self._kind, number)
+            except parking.ParkingError as error:
+                self._say(frames.Refused(str(error)))
+                return child.BROKEN if self._end_all(processes.Usage()) else SURVIVORS
+            with suppress(OSError):  # gone already: the wait below finds that out
+                parked.hand_over(self._control)
+            end = self._wait(parked)
+            if not self._finish(parked, end):
+                return SURVIVORS
+            if end.closed or self._kind is not frames.Kind.RUN:
+                break
         return 0
-    for descriptor in (pipes.request, pipes.stdout, pipes.stderr, pipes.report):
-        os.close(descriptor)
-    _say(pipes.status, frames.Started())
-    kills_before = limits.out_of_memory_kills()
-    exit_ = _wait(pid, began + start.timeout_seconds)
-    clean = processes.end_descendants()
-    _say(pipes.status, _ended(exit_, began, limits.out_of_memory_kills() > kills_before))
-    os.close(pipes.status)
-    remove(directory)
-    return 0 if clean else SURVIVORS
+
+    def _wait(self, parked: parking.Parked) -> _End:
+        """Wait until the process ends, we are told to stop, or nobody is there any more."""
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(parked.pidfd, select.POLLIN)
+        while True:
+            ready = [descriptor for descriptor, _ in poll.poll()]
+            if self._control.fileno() in ready:
+                match self._hear():
+                    case frames.Stop(number=parked.number):
+                        return _End(stopped=parked.pidfd not in ready)
+                    case frames.Interrupt(number=parked.number):
+                        _interrupt(parked.pid)
+                    case frames.Stop() | frames.Interrupt():
+                        pass
+                    case _:
+                        return _End(stopped=True, closed=True)
+            if parked.pidfd in ready:
+                return _End()
+
+    def _hear(self) -> frames.Frame | None:
+        """Return the server's next word; None when there will be none."""
+        try:
+            packet = self._control.recv(frames.MAX_FRAME_BYTES + 1)
+            return frames.decode(packet) if packet else None
+        except (OSError, frames.FrameError):
+            return None
+
+    def _finish(self, parked: parking.Parked, end: _End) -> bool:
+        """End all that the run started, say so, and clean up after it; False when something would not end."""
+        usage = processes.Usage()
+        code = _reap(parked, usage) if not end.stopped else -signal.SIGKILL
+        os.close(parked.pidfd)
+        if not self._end_all(usage):
+            return False
+        killed = code == -signal.SIGKILL and not end.stopped
+        ended = frames.Ended(
+            exit_code=code,
+            stopped=end.stopped,
+            out_of_memory=killed and limits.out_of_memory_kills() > self._kills_seen,
+            left_files=clean.anything_left(self._tools.scratch),
+            cpu_seconds=usage.cpu_seconds,
+            max_rss_bytes=usage.max_rss_bytes,
+            number=parked.number,
+        )
+        self._say(ended)
+        parked.remove_directories()
+        return True
+
+    def _end_all(self, usage: processes.Usage) -> bool:
+        if not self._tools.measures.end_group:
+            return True
+        if self._tools.has_domains:
+            return processes.end_domain(self._outsider, usage)
+        return processes.end_descendants(usage=usage)
+
+    def _say(self, frame: frames.Frame) -> None:
+        with suppress(OSError):
+            self._control.send(frames.encode(frame))
 
 
-def _fork(body: Callable[[], NoReturn]) -> int:
-    """Fork a child that runs `body` and can never return into this code."""
-    pid = os.fork()
-    if pid:
-        return pid
-    try:
-        body()
-    except Exception:
-        log.exception("run could not be made safe")
-    finally:
-        os._exit(child.BROKEN)
+def _enter_domain(tools: Tools, outsider: int) -> None:
+    """Keep signals apart, and see that they are: everything of this user would be in reach otherwise."""
+    sandbox.no_new_privileges()
+    landlock.enter_domain(tools.landlock)
+    if sandbox.may_signal(outsider):
+        raise processes.NotInDomainError
 
 
-def _wait(pid: int, deadline: float) -> _Exit:
-    """Wait until the child ends, the deadline passes, or we are told to stop; the first of them counts."""
-    while True:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            return _Exit(os.waitstatus_to_exitcode(status))
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return _Exit(None, timed_out=True)
-        info = signal.sigtimedwait(WATCHED, left)
-        if info is not None and info.si_signo == signal.SIGTERM:
-            return _Exit(None, stopped=True)
+def _interrupt(pid: int) -> None:
+    """Interrupt the program and what it started in its own process group, as a terminal would."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGINT)
 
 
-def _ended(exit_: _Exit, began: float, out_of_memory: bool) -> frames.Ended:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return frames.Ended(
-        exit_code=-signal.SIGKILL if exit_.code is None else exit_.code,
-        timed_out=exit_.timed_out,
-        stopped=exit_.stopped,
-        out_of_memory=out_of_memory,
-        wall_seconds=time.monotonic() - began,
-        cpu_seconds=usage.ru_utime + usage.ru_stime,
-        max_rss_bytes=usage.ru_maxrss * 1024,
-    )
-
-
-def _say(status: int, frame: frames.Frame) -> None:
-    with suppress(OSError):
-        os.write(status, frames.encode(frame) + b"\n")
-
-
-def remove(path: Path) -> None:
-    """Remove what a run left, a file or a tree, whatever modes it gave to it; never follows a link."""
-    with suppress(OSError):
-        if not stat.S_ISDIR(path.lstat().st_mode):
-            path.unlink()
-            return
-        path.rmdir()  # most runs leave nothing
-        return
-    shutil.rmtree(path, onerror=_open_up_and_retry)
-
-
-def _open_up_and_retry(function: Callable[..., Any], path: str, _error: object) -> None:
-    with suppress(OSError):
-        Path(path).parent.chmod(0o700)
-        if not Path(path).is_symlink():
-            Path(path).chmod(0o700)
-        if function in (os.open, os.scandir, os.listdir, os.rmdir):
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            function(path)
+def _reap(parked: parking.Parked, usage: processes.Usage) -> int:
+    _, status, used = os.wait4(parked.pid, 0)
+    usage.add(used)
+    return os.waitstatus_to_exitcode(status)

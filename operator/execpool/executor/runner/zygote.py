@@ -1,12 +1,13 @@
-"""The runner: imports what most programs import, once, and forks a supervisor for every run that the server starts.
+"""The runner: imports what most programs import, once, and forks a supervisor for every slot that the server asks for.
 
-    wipe /tmp and /dev/shm -> import, freeze, try the sandbox (prepare.py) -> connect to the server -> loop
+    wipe the writable directories -> import, freeze, try the measures (prepare.py) -> connect to the server -> loop
+                              └── branch.py: a fork that imports more, and is a zygote for its parent as this is for the server
 
 Invariants:
 - one thread, asserted before the first fork: a fork carries only the calling thread, and locks of others stay held;
 - no code and no output passes through here, only descriptors (`frames`);
-- direct children are supervisors; any other child is an orphan of a supervisor that was ended, and is ended too;
-- exit 0 means that the executor has ended for good. Everything else makes the kubelet start the runner again.
+- exit 0 means that the executor has ended for good. With everything else, also when this process is killed, the container
+  ends and the kubelet starts it again: it is the container's first process. A branch that ends is forked again here.
 
 A select loop without asyncio: it must be cheap to fork and hold no state that a child would have to undo.
 """
@@ -17,10 +18,14 @@ import selectors
 import signal
 import socket
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from execpool.executor import frames, settings
-from execpool.executor.runner import child, limits, prepare, processes, supervisor
+from execpool.executor.runner import branch, clean, forks, limits, prepare
+from execpool.executor.runner.isolate import Tools
+from execpool.executor.runner.sandbox import Measures
 
 log = logging.getLogger("execpool.executor")
 
@@ -28,55 +33,68 @@ GONE, LOST = 0, 1
 """Exit statuses: ended for good; to be started again."""
 
 _POLL_SECONDS = 0.02
-_SUPERVISOR_SECONDS = 0.6
-"""How long a supervisor may take to end its run before it is ended itself."""
 
 
-def run(options: settings.RunnerSettings) -> int:
-    """Serve one server until it says goodbye, or is lost; return the exit status."""
+def run(options: settings.RunnerSettings, measures: Measures | None = None) -> int:
+    """Serve one server until it says goodbye, or is lost; return the exit status. Only tests leave measures out."""
     if _gone(options):
         return _leave("Gone", GONE)
-    prepare.sweep(options.sweep_dirs)
-    tools = prepare.prepare(options)
+    clean.sweep(filter(None, {options.work_dir, options.home_dir, *options.sweep_dirs}), all_of_it=True)
+    tools = prepare.prepare(options, measures or Measures())
     connection = _connect(options)
     if connection is None:
         return _leave("Gone", GONE)
-    zygote = Zygote(options, tools, connection)
+    zygote = Zygote(tools, connection, gone=lambda: _gone(options))
+    with prepare.inventory() as inventory:
+        zygote.say(frames.Hello(os.getpid(), limits.data_bytes(), tools.limits.data_bytes), [inventory.fileno()])
+    if prepare.has_science(options):
+        zygote.branch = branch.Branch(lambda server: _branch_off(options, tools, server))
     return _leave(*zygote.serve())
 
 
-class Zygote:
-    """The loop: frames from the server, ends of supervisors, and the clock of those told to stop."""
+def _branch_off(options: settings.RunnerSettings, tools: Tools, parent: socket.socket) -> None:
+    """Be the branch: import more, say so, and fork for the parent until it is gone."""
+    prepare.prepare_science(options, tools)
+    # What a science fork would copy in advance, it has less often use for.
+    zygote = Zygote(replace(tools, touches_deeply=False), parent, gone=lambda: False)
+    zygote.say(frames.Ready(frames.Imports.SCIENCE))
+    zygote.serve()
 
-    def __init__(self, options: settings.RunnerSettings, tools: child.Tools, server: socket.socket) -> None:
-        self._options = options
+
+class Zygote:
+    """The loop: frames from the server, or from the zygote that this one is a branch of, and ends of children."""
+
+    def __init__(self, tools: Tools, server: socket.socket, gone: Callable[[], bool]) -> None:
+        self.branch: branch.Branch | None = None
         self._tools = tools
         self._server = server
-        self._runs: dict[str, int] = {}
-        self._overdue: dict[int, float] = {}
-        """Supervisors told to stop, and when each is ended itself."""
+        self._gone = gone
+        self._forks = forks.Forks(tools)
+        self._sweeper = 0
+        """Process that sweeps now, 0 for none."""
         self._exit: tuple[str, int] | None = None
-        self._dirty = False
-        """True when a run may have left files outside its directory since the last sweep."""
 
     def serve(self) -> tuple[str, int]:
         """Loop until something ends it; return why and the exit status."""
         wake = _wake_on_children()
         selector = selectors.DefaultSelector()
-        selector.register(self._server, selectors.EVENT_READ)
-        selector.register(wake, selectors.EVENT_READ)
-        self._say(frames.Hello(os.getpid(), limits.data_bytes(), self._tools.limits.data_bytes))
+        selector.register(self._server, selectors.EVENT_READ, self._hear)
+        selector.register(wake, selectors.EVENT_READ, lambda: wake.recv(4096))
         while self._exit is None:
-            for key, _ in selector.select(self._patience()):
-                if key.fileobj is self._server:
-                    self._hear()
-                else:
-                    wake.recv(4096)
+            patience = self.branch.tend(selector, self._hear_branch) if self.branch else None
+            for key, _ in selector.select(patience):
+                key.data()
             self._reap()
-            self._enforce()
-            self._tidy()
-        self._end_all()
+        signal.set_wakeup_fd(-1)
+        selector.close()
+        wake.close()
+        self._forks.end_all(self._tools.work_dir)
         return self._exit
+
+    def say(self, frame: frames.Frame, descriptors: Sequence[int] = ()) -> None:
+        """Send a frame; a server that does not take it is found to be gone by the loop."""
+        with suppress(OSError):
+            socket.send_fds(self._server, [frames.encode(frame)], descriptors)
 
     def _hear(self) -> None:
         try:
@@ -84,54 +102,39 @@ class Zygote:
         except OSError:
             packet, descriptors = b"", []
         if not packet:
-            self._exit = ("Gone", GONE) if _gone(self._options) else ("ServerLost", LOST)
+            self._exit = ("Gone", GONE) if self._gone() else ("ServerLost", LOST)
             return
         try:
-            frame = frames.decode(packet)
+            self._obey(frames.decode(packet), descriptors)
         except frames.FrameError as error:
             log.error("bad frame", extra={"reason": str(error)})  # noqa: TRY400 - the sentence says it all
             self._exit = ("BadFrame", LOST)
-            return
-        self._obey(frame, descriptors)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
 
     def _obey(self, frame: frames.Frame, descriptors: list[int]) -> None:
         match frame:
-            case frames.Start() if len(descriptors) == len(frames.DESCRIPTORS):
-                self._start(frame, child.Pipes(*descriptors))
-            case frames.Stop(run=name) if name in self._runs:
-                self._stop(self._runs[name])
-            case frames.Stop():
-                pass
+            case frames.Fork() if len(descriptors) == 1:
+                if not (self.branch and self.branch.takes(frame, descriptors)):
+                    self._forks.fork(frame, descriptors[0])
+            case frames.End():
+                if not (self._forks.end(frame.slot) or self.branch is None):
+                    self.branch.takes(frame, ())
+            case frames.Sweep():
+                self._sweep()
             case frames.Shutdown():
                 self._exit = ("Shutdown", GONE)
             case _:
-                self._exit = ("BadFrame", LOST)
-        for descriptor in descriptors:
-            os.close(descriptor)
+                raise frames.FrameError(f"{type(frame).__name__} is not for me")
 
-    def _start(self, start: frames.Start, pipes: child.Pipes) -> None:
-        # Blocked across the fork, so that a stop meant for the supervisor finds it ready to take it.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.WATCHED)
-        try:
-            pid = os.fork()
-        except OSError as error:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            refused = frames.Refused(f"the run could not be started: {error.strerror}")
+    def _sweep(self) -> None:
+        """Empty the shared directories: in a child, for there may be a million files."""
+        if self._tools.scratch and clean.anything_left(self._tools.scratch):
             with suppress(OSError):
-                os.write(pipes.status, frames.encode(refused) + b"\n")
-            return
-        if pid == 0:
-            self._server.close()
-            supervisor.run(start, pipes, self._tools, self._options.work_dir)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        self._runs[start.run] = pid
-        self._dirty = True
-        prepare.reseed()
-
-    def _stop(self, pid: int) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-        self._overdue.setdefault(pid, time.monotonic() + _SUPERVISOR_SECONDS)
+                self._sweeper = forks.fork_for(lambda: clean.sweep(self._tools.scratch))
+                return
+        self.say(frames.Swept())
 
     def _reap(self) -> None:
         with suppress(ChildProcessError):
@@ -139,45 +142,26 @@ class Zygote:
                 self._ended(*ended)
 
     def _ended(self, pid: int, status: int) -> None:
-        name = next((name for name, known in self._runs.items() if known == pid), None)
-        self._overdue.pop(pid, None)
-        if name is None:
-            return
-        del self._runs[name]
-        if status == 0:
-            return
-        log.warning("supervisor lost", extra={"run": name, "exit_code": os.waitstatus_to_exitcode(status)})
-        clean = processes.end_descendants(spare=set(self._runs.values()))
-        if not clean or os.waitstatus_to_exitcode(status) == supervisor.SURVIVORS:
+        if pid == self._sweeper:
+            self._sweeper = 0
+            self.say(frames.Swept())
+        elif self.branch is not None and pid == self.branch.pid:
+            self.branch.ended()
+            self._end_orphans()
+            self.say(frames.Away(frames.Imports.SCIENCE))
+        elif self._forks.ended(pid, status):
+            self._end_orphans()
+
+    def _hear_branch(self) -> None:
+        assert self.branch is not None  # noqa: S101 - told to the type checker
+        if ready := self.branch.hear():
+            self.say(ready)
+
+    def _end_orphans(self) -> None:
+        """End what is left of a child that was ended by force."""
+        spared = {pid for pid in (self._sweeper, self.branch.pid if self.branch else 0) if pid}
+        if not self._forks.end_orphans(spared):
             self._exit = ("Survivors", LOST)
-
-    def _enforce(self) -> None:
-        now = time.monotonic()
-        for pid, due in self._overdue.items():
-            if now >= due:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-
-    def _tidy(self) -> None:
-        """Between runs, remove what they left in /tmp and /dev/shm: nobody owns it now, and it is memory."""
-        if self._dirty and not self._runs:
-            prepare.sweep(self._options.sweep_dirs)
-            self._dirty = False
-
-    def _patience(self) -> float | None:
-        if not self._overdue:
-            return None
-        return max(min(self._overdue.values()) - time.monotonic(), 0.01)
-
-    def _say(self, frame: frames.Frame) -> None:
-        with suppress(OSError):
-            self._server.send(frames.encode(frame))
-
-    def _end_all(self) -> None:
-        """End every run, their supervisors included, and what they leave in the work directory."""
-        processes.end_descendants()
-        for path in self._options.work_dir.glob(f"{supervisor.RUN_PREFIX}*"):
-            supervisor.remove(path)
 
 
 def _connect(options: settings.RunnerSettings) -> socket.socket | None:
@@ -207,7 +191,8 @@ def _leave(why: str, status: int) -> int:
 def _wake_on_children() -> socket.socket:
     """Return a socket that becomes readable when a child ends; SIGTERM is ignored from here on.
 
-    A pod's end reaches the server too, which then says goodbye, and user code of the same uid can send signals.
+    A pod's end reaches the server too, which then says goodbye, and user code of the same uid can send signals where the
+    kernel has no domains.
     """
     reader, writer = socket.socketpair()
     writer.setblocking(False)

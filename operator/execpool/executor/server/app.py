@@ -1,10 +1,9 @@
-"""The two ASGI applications of an executor, and the HTTP edge that they share.
+"""The HTTP edge, and the control port, which carries ownership.
 
-The data port speaks E2B's protocol and is the only one that a proxy may reach; the control port carries ownership. They
-are two applications on two sockets, so that no path of one can ever be reached through the other.
+The data port (`data.py`) speaks E2B's protocol and is the only one that a proxy may reach. They are two applications on two
+sockets, so that no path of one can ever be reached through the other.
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -14,23 +13,17 @@ from secrets import token_urlsafe
 
 import orjson
 
-from execpool.executor.server import errors, http, output, requests
+from execpool.executor.server import errors, http, requests
 from execpool.executor.server.claim import Ownership
 from execpool.executor.server.http import Handler, Receive, Request, Scope, Send
 from execpool.executor.server.marker import Marker, MarkerError
-from execpool.executor.server.run import Run
 from execpool.executor.server.runs import Runs
 from execpool.executor.settings import ServerSettings
 from execpool.protocol import (
-    HEADER_EPOCH,
-    HEADER_EXECUTION,
-    HEADER_TOKEN,
     Egress,
-    EventType,
     ExecutorPhase,
     Expect,
     Proof,
-    RunReason,
     State,
     prove,
     secret_matches,
@@ -60,51 +53,6 @@ class Application:
             log.exception("request failed", extra={"path": scope["path"]})
             if not request.answering:
                 await request.refuse(errors.Refusal("InternalError", "the executor failed; see its log"))
-
-
-class DataPort:
-    """`/execute` and `/health`."""
-
-    def __init__(self, ownership: Ownership, runs: Runs) -> None:
-        self._ownership = ownership
-        self._runs = runs
-
-    def application(self) -> Application:
-        """Return the ASGI application."""
-        return Application({("POST", "/execute"): self.execute, ("GET", "/health"): self.health})
-
-    async def health(self, request: Request) -> None:
-        """Say that the server lives, as E2B's does."""
-        await request.answer_text(200, "OK")
-
-    async def execute(self, request: Request) -> None:
-        """Run code and stream what it says. Every answer but 200 means that it did not start."""
-        self._ownership.authorize(request.header(HEADER_TOKEN), requests.epoch(request.header(HEADER_EPOCH)))
-        execution_id = requests.execution_id(request.header(HEADER_EXECUTION))
-        wanted = requests.execute(await request.body(requests.MAX_DATA_BODY))
-        # The claim may have moved on while the body was on its way.
-        self._ownership.authorize(request.header(HEADER_TOKEN), requests.epoch(request.header(HEADER_EPOCH)))
-        run = await self._runs.start(execution_id, wanted)
-        watcher = asyncio.create_task(_stop_when_gone(request, run))
-        try:
-            await _stream(request, run)
-        finally:
-            watcher.cancel()
-            run.stop(RunReason.CLIENT_GONE)
-
-
-async def _stream(request: Request, run: Run) -> None:
-    first = output.line({"type": EventType.NUMBER_OF_EXECUTIONS, "execution_count": run.number})
-    await request.begin_stream()
-    await request.send(first)
-    async for lines in run.lines():
-        await request.send(lines)
-    await request.send(b"", last=True)
-
-
-async def _stop_when_gone(request: Request, run: Run) -> None:
-    await request.disconnected()
-    run.stop(RunReason.CLIENT_GONE)
 
 
 class ControlPort:
@@ -151,12 +99,15 @@ class ControlPort:
         asked = requests.claim(await request.body(requests.MAX_CONTROL_BODY))
         self._must_know(asked.secret)
         self._ownership.may_claim(asked.principal)
-        if not self._runs.link.ready:
+        if not self._runs.ready:
             raise errors.NotReady("RunnerNotReady", "the runner is starting")
         try:
             self._marker.write()
         except MarkerError as error:
             raise errors.NotReady("MarkerNotWritten", "the claim could not be recorded") from error
+        if asked.env_vars is not None:
+            self._runs.env.clear()
+            self._runs.env.update(asked.env_vars)
         grant = self._ownership.claim(asked.principal, token=token_urlsafe(32), now=time.monotonic())
         log.info("claimed", extra={"principal": asked.principal, "epoch": grant.epoch})
         self._on_change()
@@ -178,11 +129,12 @@ class ControlPort:
         state = State(
             executor_id=self._settings.executor_id,
             pod_uid=self._settings.pod_uid,
-            phase=ExecutorPhase.STARTING if phase is ExecutorPhase.WARM and not self._runs.link.was_ready else phase,
+            phase=ExecutorPhase.STARTING if phase is ExecutorPhase.WARM and not self._runs.was_ready else phase,
             egress=self.egress,
             slots=self._ownership.slots,
             age_seconds=self._ownership.age_seconds(now),
             claim=None if claim is None else asdict(claim),
+            modules=self._runs.link.inventory or None,
         )
         await request.answer(200, orjson.dumps(asdict(state)))
 
@@ -190,7 +142,7 @@ class ControlPort:
         """Answer 200 while runs or claims can be taken."""
         if self._ownership.phase is ExecutorPhase.RETIRED:
             raise errors.NotReady("Retired", "this executor is retired and ends")
-        if not self._runs.link.ready:
+        if not self._runs.ready:
             raise errors.NotReady("RunnerNotReady", "the runner is starting")
         await request.answer_text(200, "ok")
 

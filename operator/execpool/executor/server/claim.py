@@ -43,8 +43,15 @@ class Ownership:
         self._held_since = now
         self._active_at = now
         self._running: set[str] = set()
+        self._in_slots: set[str] = set()
         self._begun: OrderedDict[str, None] = OrderedDict()
         self._executions = 0
+        self._visits = 0
+
+    @property
+    def token(self) -> str:
+        """The claim's token, for what is signed with it; empty while there is no claim."""
+        return self._token
 
     @property
     def running(self) -> int:
@@ -89,8 +96,10 @@ class Ownership:
         if epoch != self._epoch:
             raise errors.StaleEpoch("StaleEpoch", f"the claim is at epoch {self._epoch}, the call at {epoch}")
 
-    def begin(self, execution_id: str, *, now: float) -> int:
+    def begin(self, execution_id: str, *, now: float, takes_slot: bool = True) -> int:
         """Take a slot for an authorized execution and return its number, counted from 1.
+
+        Executions in contexts take none: a context runs one at a time, and contexts are bounded elsewhere.
 
         Raises:
             Gone: it was retired since the call was authorized.
@@ -101,12 +110,14 @@ class Ownership:
             raise errors.Gone("Retired", "this executor takes no runs")
         if execution_id in self._begun:
             raise errors.Conflict("AlreadyStarted", "an execution of this id was started here before")
-        if len(self._running) >= self.slots:
+        if takes_slot and len(self._in_slots) >= self.slots:
             raise errors.NoFreeSlot("NoFreeSlot", f"all {self.slots} slots are in use")
         self._begun[execution_id] = None
         if len(self._begun) > REMEMBERED_EXECUTIONS:
             self._begun.popitem(last=False)
         self._running.add(execution_id)
+        if takes_slot:
+            self._in_slots.add(execution_id)
         self._executions += 1
         self._active_at = now
         return self._executions
@@ -115,6 +126,7 @@ class Ownership:
         """Undo `begin`: the run provably did not start, so the same id may be tried again."""
         if execution_id in self._running:
             self._running.discard(execution_id)
+            self._in_slots.discard(execution_id)
             self._begun.pop(execution_id, None)
             self._executions -= 1
             self._active_at = now
@@ -122,6 +134,17 @@ class Ownership:
     def end(self, execution_id: str, *, now: float) -> None:
         """Give the slot of an ended run back."""
         self._running.discard(execution_id)
+        self._in_slots.discard(execution_id)
+        self._active_at = now
+
+    def visit(self, *, now: float) -> None:
+        """Take note of a call that is no run: it takes no slot, and while it goes on the executor is not idle."""
+        self._visits += 1
+        self._active_at = now
+
+    def leave(self, *, now: float) -> None:
+        """Take note of the end of such a call."""
+        self._visits -= 1
         self._active_at = now
 
     def retire(self, expect: Expect, *, epoch: int = 0) -> None:
@@ -141,8 +164,8 @@ class Ownership:
     def _must_be_idle(self, epoch: int) -> None:
         if self.phase is not ExecutorPhase.CLAIMED:
             raise errors.Conflict("NotClaimed", f"this executor is {self.phase.value}")
-        if self._running:
-            raise errors.Conflict("Busy", f"{self.running} runs are in progress")
+        if self._running or self._visits:
+            raise errors.Conflict("Busy", f"{self.running} runs and {self._visits} other calls are in progress")
         if epoch != self._epoch:
             raise errors.Conflict("StaleEpoch", f"the claim is at epoch {self._epoch}, not {epoch}")
 
@@ -150,7 +173,7 @@ class Ownership:
         """Return the moment at which this executor ends by itself if nothing happens before; None while a run goes on."""
         if self.phase is ExecutorPhase.WARM:
             return self._born + self._max_age_seconds
-        if self.phase is ExecutorPhase.CLAIMED and not self._running:
+        if self.phase is ExecutorPhase.CLAIMED and not self._running and not self._visits:
             return self._active_at + self._idle_seconds
         return None
 
@@ -166,7 +189,7 @@ class Ownership:
             principal=self.principal,
             epoch=self._epoch,
             held_seconds=now - self._held_since,
-            idle_seconds=0.0 if self._running else now - self._active_at,
+            idle_seconds=0.0 if self._running or self._visits else now - self._active_at,
             running=self.running,
             executions=self._executions,
         )

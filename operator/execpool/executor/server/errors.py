@@ -4,13 +4,14 @@
     ├── BadRequest 400      the body is not what the protocol says
     ├── Unauthorized 401    no token, or not the claim's
     ├── Forbidden 403       not the secret of this executor
-    ├── NotFound 404        no such path, or context
+    ├── NotFound 404        no such path; NoContext: as E2B says it
     ├── Conflict 409        held by another principal; not what /retire expected; this execution id was started before
     ├── Gone 410            retired
     ├── StaleEpoch 412      the principal has claimed again since
     ├── TooLarge 413        the body is longer than any that is allowed
     ├── WrongPod 421        this address now belongs to another pod
-    ├── NoFreeSlot 429      all slots are in use
+    ├── NoFreeSlot 429      all slots are in use; TooManyContexts
+    ├── NoSuchLanguage 500, ContextFailed 500   as E2B says it
     └── NotReady 503        the runner is not there, or could not start the run
 
 Callers decide by the status, people read the message; neither holds anything secret.
@@ -23,6 +24,8 @@ class Refusal(Exception):  # noqa: N818 - the domain's word
     """An answer other than 200: reason in CamelCase, and a sentence."""
 
     status: ClassVar[int] = 500
+    in_plain_text: ClassVar[bool] = False
+    """Answered as E2B does it, whose clients show the body to people."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -44,6 +47,22 @@ class Forbidden(Refusal):
 
 class NotFound(Refusal):
     status = 404
+
+
+class NoContext(NotFound):
+    in_plain_text = True
+
+
+class ContextAndLanguage(BadRequest):
+    in_plain_text = True
+
+
+class NoSuchLanguage(Refusal):
+    in_plain_text = True
+
+
+class ContextFailed(Refusal):
+    in_plain_text = True
 
 
 class Conflict(Refusal):
@@ -68,6 +87,10 @@ class WrongPod(Refusal):
 
 class NoFreeSlot(Refusal):
     status = 429
+
+
+class TooManyContexts(NoFreeSlot):
+    in_plain_text = True
 
 
 class NotReady(Refusal):

@@ -30,6 +30,7 @@ class Request:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._headers = scope["headers"]
+        self.path: str = scope["path"]
         self._receive = receive
         self._send = send
         self.answering = False
@@ -78,6 +79,9 @@ class Request:
 
     async def refuse(self, refusal: errors.Refusal) -> None:
         """Answer with a reason and a sentence."""
+        if refusal.in_plain_text:
+            await self.answer_text(refusal.status, refusal.message)
+            return
         await self.answer(refusal.status, orjson.dumps({"reason": refusal.reason, "message": refusal.message}))
 
     async def begin_stream(self) -> None:
@@ -94,12 +98,15 @@ class Request:
 
 
 def find(routes: Mapping[tuple[str, str], Handler], scope: Scope) -> Handler:
-    """Return the handler of a request.
+    """Return the handler of a request; `*` in a route stands for any second part of a path.
 
     Raises:
         NotFound: there is none.
     """
-    handler = routes.get((scope["method"], scope["path"]))
+    method, path = scope["method"], scope["path"]
+    first, *rest = path[1:].split("/")
+    named = "/".join(["", first, "*", *rest[1:]])
+    handler = routes.get((method, path)) or (routes.get((method, named)) if rest and rest[0] else None)
     if handler is None:
         raise errors.NotFound("NotFound", "there is no such path here")
     return handler

@@ -6,7 +6,7 @@ ended cannot be forged by it.
 """
 
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from execpool.executor.frames import Ended
 from execpool.protocol import RunReason, RunStatus
@@ -29,6 +29,8 @@ _WISHES = {
     RunReason.CLIENT_GONE: (RunStatus.CANCELLED, "the client went away"),
     RunReason.RETIRED: (RunStatus.KILLED, "the executor was retired"),
 }
+_CONTEXT_LOST = ("ContextRestarting", "Context was restarted")
+"""What E2B says when a kernel has died."""
 _LOST = Verdict(
     RunStatus.UNKNOWN, RunReason.RUNNER_LOST, "the process that watched over it was lost; how far it came is not known"
 )
@@ -38,16 +40,26 @@ def judge(ended: Ended | None, wish: RunReason | None, error_name: str | None, l
     """Return the verdict on a run; `ended` is None when its supervisor was lost, `wish` why the server stopped it."""
     if ended is None:
         return _LOST if wish is None else _wished(wish, limit_seconds)
-    if ended.timed_out:
-        return _wished(RunReason.TIME_LIMIT, limit_seconds)
     if ended.stopped:
         return _wished(wish, limit_seconds) if wish is not None else _signalled(signal.SIGTERM)
+    if ended.unsupported:
+        return Verdict(RunStatus.NOT_SUPPORTED, message=f"not run: {ended.unsupported}")
     if ended.exit_code < 0:
         return _by_signal(ended, limit_seconds)
     if ended.exit_code > 0 and error_name is None:
         message = f"it ended with exit status {ended.exit_code}"
         return Verdict(RunStatus.FAILED, message=message, error=("SystemExit", str(ended.exit_code)))
     return Verdict(RunStatus.SUCCEEDED if ended.exit_code == 0 and error_name is None else RunStatus.FAILED)
+
+
+def judge_context(ended: Ended | None, wish: RunReason | None, limit_seconds: float) -> Verdict:
+    """Return the verdict on an execution whose context is gone: its state is lost, whoever ended it and why."""
+    if wish is not None:
+        return replace(_wished(wish, limit_seconds), error=_CONTEXT_LOST)
+    died = judge(ended, None, None, limit_seconds)
+    if ended is None or died.reason is RunReason.MEMORY_LIMIT:
+        return replace(died, error=_CONTEXT_LOST)
+    return Verdict(RunStatus.KILLED, RunReason.CONTEXT_LOST, died.message or "its context ended", _CONTEXT_LOST)
 
 
 def _wished(reason: RunReason, limit_seconds: float) -> Verdict:

@@ -7,23 +7,28 @@ rule holds.
 """
 
 import codecs
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
-MAX_REPORT_BYTES = 4 << 20
+from execpool.executor import frames
+
+MAX_REPORT_BYTES = 8 << 20
 """Results and errors of one run together, as JSON."""
 
-_RESULT_TEXTS = ("text", "html", "png")
+_RESULT_TEXTS = ("text", "html", "markdown", "svg", "png", "jpeg", "pdf", "latex", "javascript")
+_RESULT_VALUES = ("json", "data", "chart", "extra")
 _ERROR_TEXTS = ("name", "value", "traceback")
 
 
 class Allowance:
     """Counts bytes up to a limit, and beyond."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, limit: int, *, capped: bool = True) -> None:
+        """Begin; only tests, to show that they can fail, leave the cap out."""
+        self._limit = limit if capped else sys.maxsize
         self._seen = 0
 
     def take(self, size: int) -> int:
@@ -62,7 +67,11 @@ class TextStream:
 class Reports:
     """The report pipe: JSON lines in, checked events out."""
 
-    def __init__(self) -> None:
+    def __init__(self, nonce: str = "") -> None:
+        """Begin; `nonce` is what tells the Done of this request from that of another, and from a forged one."""
+        self._nonce = nonce
+        self.done: frames.Done | None = None
+        """What a context said at the end of the request."""
         self._buffer = bytearray()
         self._allowance = Allowance(MAX_REPORT_BYTES)
         self.error_name: str | None = None
@@ -82,13 +91,16 @@ class Reports:
         self._buffer += data[:within]
         *complete, rest = bytes(self._buffer).split(b"\n")
         self._buffer = bytearray(rest)
-        return [event for event in map(self._checked, complete) if event]
+        return [event for wire in complete if self.done is None and (event := self._checked(wire))]
 
     def _checked(self, wire: bytes) -> bytes:
         try:
             event = orjson.loads(wire)
         except orjson.JSONDecodeError:
             event = None
+        if self._nonce and isinstance(event, dict) and event.get("nonce") == self._nonce:
+            self.done = frames.done(event) or self.done
+            return b""
         checked = _only_known(event) if isinstance(event, dict) else {}
         if not checked:
             self.lost = True
@@ -110,4 +122,5 @@ def _only_known(event: dict[str, Any]) -> dict[str, Any]:
     if event.get("type") != "result":
         return {}
     texts = {key: event[key] for key in _RESULT_TEXTS if isinstance(event.get(key), str)}
-    return {"type": "result", **texts, "is_main_result": event.get("is_main_result") is True}
+    values = {key: event[key] for key in _RESULT_VALUES if event.get(key) is not None}
+    return {"type": "result", **texts, **values, "is_main_result": event.get("is_main_result") is True}

@@ -5,7 +5,10 @@ Pure. `protocol.decode` checks names only; what a value may be is decided here, 
 
 import math
 import re
-from typing import TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import orjson
 
 from execpool.executor.server import errors
 from execpool.protocol import (
@@ -14,6 +17,7 @@ from execpool.protocol import (
     MAX_TIMEOUT_SECONDS,
     Challenge,
     ClaimRequest,
+    CreateContext,
     ExecuteRequest,
     Expect,
     RetireRequest,
@@ -24,10 +28,11 @@ MAX_CONTROL_BODY = 16 * 1024
 MAX_DATA_BODY = 3 * 512 * 1024
 MAX_ENV_BYTES = 64 * 1024
 
-Wire = TypeVar("Wire", Challenge, ClaimRequest, RetireRequest, ExecuteRequest)
+Wire = TypeVar("Wire", Challenge, ClaimRequest, RetireRequest, ExecuteRequest, CreateContext)
 
 _EXECUTION_ID = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 _PRINCIPAL = re.compile(r"[\x21-\x7e]{1,256}\Z")
+_LANGUAGES = {"python": "python", "python3": "python", "bash": "bash", "sh": "bash"}
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -46,6 +51,7 @@ def claim(body: bytes) -> ClaimRequest:
         isinstance(request.principal, str) and _PRINCIPAL.match(request.principal) is not None,
         "principal is a text of 1 to 256 printable characters",
     )
+    _check_variables(request.env_vars)
     return request
 
 
@@ -63,22 +69,31 @@ def execute(body: bytes) -> ExecuteRequest:
 
     Raises:
         BadRequest: a field is not as it should be.
-        NotFound: a context is named; this executor has none but the fresh one of every run.
+        NoSuchLanguage: it is in a language that does not run here.
     """
-    request = _decoded(ExecuteRequest, body)
+    request = _decoded(ExecuteRequest, _without_default(body))
     _check_code(request.code)
     _check_limits(request.timeout_seconds, request.output_bytes)
     _check_variables(request.env_vars)
-    _must(
-        request.context_id is None or request.language is None,
-        "context_id and language cannot be given together",
-    )
-    if request.language is not None:
-        known = isinstance(request.language, str) and request.language.strip().lower() in {"python", "python3"}
-        _must(known, "language is python", "UnsupportedLanguage")
-    if request.context_id is not None:
-        raise errors.NotFound("ContextNotFound", f"Context {str(request.context_id)[:64]} not found")
-    return request
+    _must(type(request.stateless) is bool, "stateless is true or false")
+    if request.context_id is not None and request.language is not None:
+        raise errors.ContextAndLanguage("InvalidRequest", "Only one of context_id or language can be provided")
+    _must(request.context_id is None or _short(request.context_id), "context_id is a text of at most 256 characters")
+    stateless = request.stateless and request.context_id is None
+    return replace(request, language=_language(request.language), stateless=stateless)
+
+
+def create_context(body: bytes) -> CreateContext:
+    """Read `POST /contexts`."""
+    request = _decoded(CreateContext, body or b"{}")
+    cwd = request.cwd
+    _must(cwd is None or (isinstance(cwd, str) and len(cwd) <= 4096 and "\0" not in cwd), "cwd is a path")
+    return replace(request, language=_language(request.language))
+
+
+def context_name(path: str) -> str:
+    """Return the context that a path names."""
+    return path.split("/")[2]
 
 
 def execution_id(text: str) -> str:
@@ -93,6 +108,24 @@ def execution_id(text: str) -> str:
 def epoch(text: str) -> int:
     """Read the header that names an epoch; what is not a number is no epoch of ours."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else -1
+
+
+def _language(wanted: object) -> str:
+    """Return the language by the name that is used here; python unless one is wanted."""
+    name = "python" if wanted is None else str(wanted).strip().lower()
+    if name not in _LANGUAGES:
+        raise errors.NoSuchLanguage("UnsupportedLanguage", f"{name[:64]!r} does not run here; python and bash do")
+    return _LANGUAGES[name]
+
+
+def _without_default(body: bytes) -> dict[str, object]:
+    """Return a body that does not leave open whether it is stateless: those of E2B, which say nothing of it, are not."""
+    try:
+        wire = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise errors.BadRequest("InvalidRequest", "the body is not JSON") from error
+    _must(isinstance(wire, dict), "the body is not a JSON object")
+    return {"stateless": False, **wire}
 
 
 def _check_code(code: object) -> None:
@@ -132,7 +165,7 @@ def _check_variables(variables: object) -> None:
     _must(total <= MAX_ENV_BYTES, f"env_vars hold at most {MAX_ENV_BYTES} bytes together")
 
 
-def _decoded(kind: type[Wire], body: bytes) -> Wire:
+def _decoded(kind: type[Wire], body: bytes | dict[str, Any]) -> Wire:
     try:
         return kind.decode(body)
     except WireError as error:

@@ -9,8 +9,12 @@ Sending never waits: frames are tiny, and a runner that does not take them is as
 
 import array
 import asyncio
+import json
 import logging
+import os
+import secrets
 import socket
+import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -29,10 +33,19 @@ class Listener(Protocol):
     """Who wants to know about the runner."""
 
     def runner_ready(self) -> None:
-        """Say that runs can be started from now on."""
+        """Say that slots can be made from now on."""
+
+    def imports_ready(self, imports: frames.Imports) -> None:
+        """Say that slots with these imports can be made too."""
+
+    def imports_away(self, imports: frames.Imports) -> None:
+        """Say that they cannot, for now."""
+
+    def runner_swept(self) -> None:
+        """Say that the shared directories are empty."""
 
     def runner_lost(self) -> None:
-        """Say that the runner is gone, and every run in it."""
+        """Say that the runner is gone, and every slot in it."""
 
 
 class RunnerLink:
@@ -45,8 +58,11 @@ class RunnerLink:
         self._door: socket.socket | None = None
         self._runner: socket.socket | None = None
         self.ready = False
-        self.was_ready = False
-        """True once a runner has been there; before that, the executor is starting."""
+        self.inventory: dict[str, str] = {}
+        """Modules of the runner and their versions, as it said when it came."""
+        self.agents_started = 0
+        self._agents: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        """Our ends of agents' sockets: they end with the runner, even where an agent outlives it (no container)."""
 
     def listen(self) -> None:
         """Wait for a runner to connect."""
@@ -70,6 +86,27 @@ class RunnerLink:
             self._runner.sendmsg([frames.encode(frame)], rights)
         except OSError as error:
             raise RunnerUnavailable from error
+
+    def start_agent(self, kind: socket.SocketKind = socket.SOCK_SEQPACKET) -> socket.socket:
+        """Have the runner start an agent, `runner.agent.serve(descriptor)`; return our end of its socket, non-blocking.
+
+        The end of the socket means that the agent is gone, with every process that it had started.
+
+        Raises:
+            RunnerUnavailable: when there is no runner to do so.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+        with theirs:
+            try:
+                fork = frames.Fork(secrets.token_hex(6), frames.Kind.AGENT, frames.Imports.BASE)
+                self.send(fork, [theirs.fileno()])
+            except RunnerUnavailable:
+                ours.close()
+                raise
+        ours.setblocking(False)
+        self.agents_started += 1
+        self._agents.add(ours)
+        return ours
 
     def drop(self, why: str) -> None:
         """Give up on the runner: it sees the end of the connection, ends its runs and exits."""
@@ -104,8 +141,9 @@ class RunnerLink:
     def _hear(self) -> None:
         if self._runner is None:
             return
+        descriptors: list[int] = []
         try:
-            packet = self._runner.recv(frames.MAX_FRAME_BYTES + 1)
+            packet, descriptors, _, _ = socket.recv_fds(self._runner, frames.MAX_FRAME_BYTES + 1, 1)
             frame = frames.decode(packet) if packet else None
         except BlockingIOError:
             return
@@ -114,15 +152,38 @@ class RunnerLink:
         except frames.FrameError:
             self.drop("BadFrame")
             return
-        if frame is None:
-            self.drop("ConnectionEnded")
-        elif isinstance(frame, frames.Hello):
-            self.ready = self.was_ready = True
-            log.info("runner ready", extra={"base_bytes": frame.base_bytes, "data_limit_bytes": frame.data_limit_bytes})
-            self._listener.runner_ready()
+        try:
+            self._learn(frame, descriptors)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _learn(self, frame: frames.Frame | None, descriptors: list[int]) -> None:
+        match frame:
+            case frames.Hello():
+                self.ready = True
+                self.inventory = _read_inventory(descriptors)
+                log.info(
+                    "runner ready", extra={"base_bytes": frame.base_bytes, "data_limit_bytes": frame.data_limit_bytes}
+                )
+                self._listener.runner_ready()
+            case frames.Ready(imports=imports) if imports in set(frames.Imports):
+                self._listener.imports_ready(frames.Imports(imports))
+            case frames.Away(imports=imports) if imports in set(frames.Imports):
+                self._listener.imports_away(frames.Imports(imports))
+            case frames.Swept():
+                self._listener.runner_swept()
+            case None:
+                self.drop("ConnectionEnded")
+            case _:
+                self.drop("BadFrame")
 
     def _close_runner(self) -> None:
         self.ready = False
+        self.agents_started = 0
+        for agent in list(self._agents):
+            with suppress(OSError):  # closed already
+                agent.shutdown(socket.SHUT_RDWR)
         if self._runner is not None:
             asyncio.get_running_loop().remove_reader(self._runner.fileno())
             self._runner.close()
@@ -134,3 +195,13 @@ class RunnerLink:
             asyncio.get_running_loop().remove_reader(self._door.fileno())
             self._door.close()
             self._door = None
+
+
+def _read_inventory(descriptors: list[int]) -> dict[str, str]:
+    """Read {module: version}; what is not of that form is left out, for nothing depends on it."""
+    for descriptor in descriptors:
+        with suppress(OSError, ValueError, RecursionError):
+            listed = json.loads(os.pread(descriptor, frames.MAX_INVENTORY_BYTES, 0))
+            if isinstance(listed, dict):
+                return {name: version for name, version in listed.items() if isinstance(version, str)}
+    return {}

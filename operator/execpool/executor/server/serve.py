@@ -16,13 +16,16 @@ import uvicorn
 import uvloop
 
 from execpool.executor import frames, logs
-from execpool.executor.server.app import Application, ControlPort, DataPort
+from execpool.executor.server.app import Application, ControlPort
 from execpool.executor.server.claim import Ownership
+from execpool.executor.server.data import DataPort
+from execpool.executor.server.envd.app import Envd
 from execpool.executor.server.lifecycle import Lifecycle, end_runs
 from execpool.executor.server.marker import Marker
 from execpool.executor.server.runs import Runs
 from execpool.executor.settings import ServerSettings
 from execpool.protocol import Egress
+from execpool.serving import bounded
 
 log = logging.getLogger("execpool.executor")
 
@@ -30,6 +33,8 @@ _EGRESS_SECONDS = 1.0
 _KEEP_ALIVE_SECONDS = 640
 """Longer than any client keeps an idle connection, so that none is closed under a request (as E2B does)."""
 _CLOSE_SECONDS = 2
+_MAX_CONNECTIONS = 512
+"""Of one port. A gateway needs one for each slot and each call; what holds more of them idle costs itself, not the others."""
 
 
 def run(settings: ServerSettings) -> int:
@@ -59,7 +64,10 @@ async def _serve(settings: ServerSettings, marker: Marker) -> None:
         asyncio.get_running_loop().add_signal_handler(number, lifecycle.terminate)
     data_socket = _listen(settings.host, settings.data_port)
     control_socket = _listen(settings.host, settings.control_port)
+    envd_socket = _listen(settings.host, settings.envd_port)
+    envd = Envd(ownership, lambda: runs.link.start_agent(socket.SOCK_SEQPACKET), lifecycle.changed, runs.env)
     ports = [
+        _Port(envd, envd_socket),
         _Port(DataPort(ownership, runs).application(), data_socket),
         _Port(control.application(), control_socket),
     ]
@@ -68,10 +76,15 @@ async def _serve(settings: ServerSettings, marker: Marker) -> None:
     runs.link.listen()
     log.info(
         "listening",
-        extra={"data_port": data_socket.getsockname()[1], "control_port": control_socket.getsockname()[1]},
+        extra={
+            "data_port": data_socket.getsockname()[1],
+            "control_port": control_socket.getsockname()[1],
+            "envd_port": envd_socket.getsockname()[1],
+        },
     )
     why = await lifecycle.reason_to_leave()
     log.info("exiting", extra={"why": why})
+    envd.close()
     await end_runs(runs)
     runs.link.goodbye()
     egress.cancel()
@@ -83,11 +96,11 @@ async def _serve(settings: ServerSettings, marker: Marker) -> None:
 class _Port(uvicorn.Server):
     """One uvicorn server on a socket of ours, which ends when it is told to and not by signals."""
 
-    def __init__(self, application: Application, listener: socket.socket) -> None:
+    def __init__(self, application: Application | Envd, listener: socket.socket) -> None:
         super().__init__(
             uvicorn.Config(
                 application,
-                http="httptools",
+                http=bounded(_MAX_CONNECTIONS),
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -1,0 +1,176 @@
+"""The server's end of the socket to the agent: started by the first call, started again by the next after it was lost.
+
+A call is a frame out and its answer in, matched by number. What the agent says is hostile: a frame of another form, or
+an answer to nothing, ends the connection. When it ends, every call that waits fails as *aborted* (it may have been done),
+and `on_lost` says that no command is left.
+"""
+
+import array
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from execpool.executor import agent_wire as wire
+from execpool.executor.agent_wire import Code, Op
+from execpool.executor.server.envd.errors import EnvdError
+from execpool.executor.server.envd.pipes import settle
+from execpool.executor.server.runner_link import RunnerUnavailable
+
+log = logging.getLogger("execpool.executor")
+
+Answer = dict[str, Any]
+Start = Callable[[], socket.socket]
+
+_FRAMES_AT_ONCE = 64
+
+
+@dataclass
+class _Call:
+    """A call that waits: its parts so far, and what to do with its answer at the very moment it comes."""
+
+    answer: asyncio.Future[Answer]
+    landed: Callable[[Answer], None] | None
+    parts: list[Any] = field(default_factory=list)
+
+
+class Agent:
+    """Calls to the agent; made anew for nobody, lives as long as the server."""
+
+    def __init__(self, start: Start, on_ended: Callable[[int, int], None], on_lost: Callable[[], None]) -> None:
+        self._start = start
+        self._on_ended = on_ended
+        self._on_lost = on_lost
+        self._socket: socket.socket | None = None
+        self._numbers = count(1)
+        self._calls: dict[int, _Call] = {}
+        self._sending = asyncio.Lock()
+
+    async def call(
+        self,
+        op: Op,
+        arguments: dict[str, Any],
+        descriptors: Sequence[int] = (),
+        *,
+        landed: Callable[[Answer], None] | None = None,
+    ) -> Answer:
+        """Ask for something; a listing has its parts under "parts".
+
+        Args:
+            op: what to do.
+            arguments: with what.
+            descriptors: to hand over; the caller keeps its own and closes them afterwards.
+            landed: called with the answer before any later frame is looked at.
+
+        Raises:
+            EnvdError: it was not done, or nobody knows.
+        """
+        if len(self._calls) >= wire.MAX_CALLS:
+            raise EnvdError(Code.RESOURCE_EXHAUSTED, f"{wire.MAX_CALLS} calls are in progress, no more are allowed")
+        number = next(self._numbers)
+        try:
+            packet = wire.encode({"call": number, "op": op, "args": arguments})
+        except wire.FrameError as error:
+            raise EnvdError(Code.INVALID_ARGUMENT, f"the request has more than {wire.MAX_FRAME_BYTES} bytes") from error
+        call = _Call(asyncio.get_running_loop().create_future(), landed)
+        self._calls[number] = call
+        try:
+            await self._send(packet, descriptors)
+            return await call.answer
+        finally:
+            self._calls.pop(number, None)
+
+    def close(self) -> None:
+        """End the agent and all its commands."""
+        if self._socket is not None:
+            self._lose("Closed")
+
+    async def _send(self, packet: bytes, descriptors: Sequence[int]) -> None:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        async with self._sending:
+            while True:
+                connection = self._connected()
+                try:
+                    connection.sendmsg([packet], rights)
+                except BlockingIOError:
+                    await _writable(connection)
+                except OSError as error:
+                    self._lose("SendFailed")
+                    raise EnvdError(Code.UNAVAILABLE, "the runner of this executor has restarted") from error
+                else:
+                    return
+
+    def _connected(self) -> socket.socket:
+        if self._socket is None:
+            try:
+                self._socket = self._start()
+            except (OSError, RunnerUnavailable) as error:
+                raise EnvdError(Code.UNAVAILABLE, "the runner of this executor is not ready") from error
+            self._socket.setblocking(False)
+            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._hear)
+        return self._socket
+
+    def _hear(self) -> None:
+        for _ in range(_FRAMES_AT_ONCE):
+            if self._socket is None:
+                return
+            try:
+                packet = self._socket.recv(wire.MAX_FRAME_BYTES + 1)
+            except BlockingIOError:
+                return
+            except OSError:
+                packet = b""
+            if not packet:
+                self._lose("ConnectionEnded")
+                return
+            try:
+                self._take(wire.decode(packet))
+            except (wire.FrameError, KeyError, TypeError, ValueError):
+                self._lose("BadFrame")
+
+    def _take(self, frame: dict[str, Any]) -> None:
+        if "ended" in frame:
+            self._on_ended(int(frame["ended"]), int(frame["status"]))
+            return
+        call = self._calls.get(frame["reply"])
+        if call is None or call.answer.done():
+            return  # whoever asked went away
+        if "part" in frame:
+            call.parts += list(frame["part"])
+            if len(call.parts) > wire.MAX_ENTRIES:
+                raise ValueError
+        elif "error" in frame:
+            code, message = frame["error"]
+            call.answer.set_exception(EnvdError(Code(code), str(message)))
+        else:
+            answer = dict(frame["ok"])
+            if call.landed is not None:
+                call.landed(answer)
+            call.answer.set_result({**answer, "parts": call.parts} if call.parts else answer)
+
+    def _lose(self, why: str) -> None:
+        if self._socket is None:
+            return
+        log.warning("agent lost", extra={"why": why})
+        asyncio.get_running_loop().remove_reader(self._socket.fileno())
+        self._socket.close()
+        self._socket = None
+        for call in self._calls.values():
+            if not call.answer.done():
+                call.answer.set_exception(EnvdError(Code.ABORTED, "the agent of this executor ended during the call"))
+        self._on_lost()
+
+
+async def _writable(connection: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    # A descriptor of its own, since uvloop keeps one watcher for each.
+    with connection.dup() as twin:
+        loop.add_writer(twin.fileno(), settle, ready)
+        try:
+            await ready
+        finally:
+            loop.remove_writer(twin.fileno())
