@@ -86,6 +86,31 @@ def test_a_limit_is_kept_and_named(story: Story):
     assert "Network is unreachable" in answer.body["error"]["value"]
 
 
+def test_code_runs_as_a_notebook_cell_does(story: Story):
+    story.ready_pool(replicas=1, pods={"resources": {"limits": {"cpu": "1", "memory": "1Gi"}}})
+    code = "import pandas as pd\nimport matplotlib.pyplot as plt\nplt.bar(['a', 'b'], [1, 2])\nplt.show()\n!echo shell\npd.DataFrame({'n': [1]})"
+    answer = story.run(code)
+    assert answer.status == "Succeeded", answer.body
+    figure, table = answer.body["results"]
+    assert (figure["chart"]["type"], figure["png"][:8]) == ("bar", "iVBORw0K")
+    assert "<table" in table["html"]
+    assert answer.body["stdout"] == "shell\n"
+    assert story.run("await __import__('asyncio').sleep(0, 'awaited')").body["results"][0]["text"] == "awaited"
+
+
+def test_simple_programs_stay_in_monty_and_the_others_go_to_the_next_tier(story: Story):
+    pods = {"max": 2, "slots": 2, "resources": {"limits": {"cpu": "1", "memory": "512Mi"}}}
+    tiers = [{"name": "math", "pods": {"runtime": "Monty", **pods}}, {"name": "local", "pods": {"warm": 1, **pods}}]
+    story.ready_pool(replicas=1, tiers=tiers, scaledTier="math")
+    ranks = {tier["name"]: tier["isolation"] for tier in story.status()["tiers"]}
+    assert ranks["math"] == "Interpreter"
+    simple = story.run("sum(n * n for n in range(10))")
+    other = story.run("import statistics\nstatistics.mean([1, 2, 6])")
+    above = story.run("1 + 1", minIsolation="Container")
+    assert [one.body["route"]["tier"] for one in (simple, other, above)] == ["math", "local", "local"]
+    assert [one.body["results"][0]["text"] for one in (simple, other, above)] == ["285", "3", "2"]
+
+
 def test_operator_and_gateway_have_no_more_rights_than_their_shipped_roles(story: Story):
     for part, verb, resource in (
         ("operator", "get", "secrets"),

@@ -113,13 +113,14 @@ class Processes:
             "cwd": config.cwd,
             "tty": codec.inner(message, "pty") is not None,
         }
+        has_started = False
         try:
             await self._agent.call(Op.START, arguments, theirs, landed=landed)
-        except BaseException:
-            process.close()
-            raise
+            has_started = True
         finally:
             pipes.close_all(theirs)
+            if not has_started:
+                process.close()
         return process, listener
 
     def _selected(self, message: Message) -> Process:
