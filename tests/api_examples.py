@@ -78,6 +78,22 @@ tiers:
     "a second tier that keeps warm executors": _two("max: 3", "max: 3, warm: 2", "scaledTier: a, "),
     "a quoted None": _tier('max: 6, network: "None"'),
     "Monty": _tier("max: 6, runtime: Monty"),
+    "an E2B tier": "tiers: [{name: e2b, e2b: {accountRef: {name: main}, max: 16}}]",
+    "pods before E2B": """
+scaledTier: e2b
+replicas: 3
+tiers:
+- {name: local, pods: {max: 4, warm: 1}}
+- name: e2b
+  e2b:
+    accountRef: {name: main, namespace: platform}
+    template: team/code-interpreter-v1:stable
+    max: 16
+    idleSeconds: 60
+    maxAgeSeconds: 3000
+    vcpus: 4
+    memoryMib: 512
+""",
     "Monty before Python": _two("max: 6, runtime: Monty", "max: 6, warm: 1", "scaledTier: a, "),
     "a bare None, which YAML takes for text": _tier("max: 6, network: None"),
 }
@@ -95,7 +111,12 @@ INVALID_POOLS = (
     # unknown fields
     Invalid("a misspelled field of the spec", "{replica: 3, " + _tier() + "}", "spec.replica"),
     Invalid("a misspelled field of a tier", _tier("max: 6, maximum: 6"), f"{_PODS}.maximum"),
-    Invalid("a tier kind of a later release", "tiers: [{name: a, pods: {max: 1}, e2b: {max: 1}}]", "spec.tiers[0].e2b"),
+    Invalid("a tier kind of a later release", "tiers: [{name: a, pods: {max: 1}, job: {max: 1}}]", "spec.tiers[0].job"),
+    Invalid(
+        "a tier of two kinds",
+        "tiers: [{name: a, pods: {max: 1}, e2b: {accountRef: {name: m}, max: 1}}]",
+        "spec.tiers[0]",
+    ),
     Invalid("a resource that executors do not have", _limits("gpu: 1"), f"{_LIMITS}.gpu"),
     Invalid(
         "a storage request",
@@ -108,7 +129,16 @@ INVALID_POOLS = (
     Invalid("no tiers", "replicas: 3", "spec.tiers"),
     Invalid("an empty list of tiers", "tiers: []", "spec.tiers"),
     Invalid("no max", _tier("slots: 4"), f"{_PODS}.max"),
-    Invalid("a tier of no kind", "tiers: [{name: local}]", _PODS),
+    Invalid("a tier of no kind", "tiers: [{name: local}]", "spec.tiers[0]"),
+    Invalid("an E2B tier without an account", "tiers: [{name: a, e2b: {max: 1}}]", "spec.tiers[0].e2b.accountRef"),
+    Invalid(
+        "warm on the scaled E2B tier", "tiers: [{name: a, e2b: {accountRef: {name: m}, max: 2, warm: 1}}]", "spec.tiers"
+    ),
+    Invalid(
+        "a template with a query",
+        'tiers: [{name: a, e2b: {accountRef: {name: m}, max: 2, template: "base?x=1"}}]',
+        "spec.tiers[0].e2b.template",
+    ),
     Invalid("a tier without a name", "tiers: [{pods: {max: 6}}]", "spec.tiers[0].name"),
     Invalid(
         "a pull secret without a name", _template("imagePullSecrets: [{}]"), f"{_TEMPLATE}.imagePullSecrets[0].name"
@@ -208,6 +238,42 @@ INVALID_KEYS = (
 )
 
 # Names are metadata: the API server alone sees them.
+VALID_ACCOUNTS = {
+    "the least that is an account": "credentialsSecret: e2b",
+    "every field": """
+credentialsSecret: e2b
+apiUrl: http://execpool-emulator.execpool-system:8080
+plan: Custom
+limits: {createsPerSecond: 2, sandboxes: 40, executionsPerMinute: 600}
+headroomPercent: 0
+dailySpendMicroUSD: 20000000
+prices: {vcpuSecondNanoUsd: 14000, gibSecondNanoUsd: 4500}
+allowedNamespaces: [agents, research]
+""",
+}
+INVALID_ACCOUNTS = (
+    Invalid("no Secret", "plan: Pro", "spec.credentialsSecret"),
+    Invalid("the key in place of its Secret", "credentialsSecret: E2B_abc", "spec.credentialsSecret"),
+    Invalid("a plan that is not sold", "{credentialsSecret: e2b, plan: Gold}", "spec.plan"),
+    Invalid("Custom without limits", "{credentialsSecret: e2b, plan: Custom}", "spec.limits"),
+    Invalid(
+        "Custom with half of them", "{credentialsSecret: e2b, plan: Custom, limits: {sandboxes: 4}}", "spec.limits"
+    ),
+    Invalid("an address with a path", "{credentialsSecret: e2b, apiUrl: 'https://e2b.app/api'}", "spec.apiUrl"),
+    Invalid("an address with a user", "{credentialsSecret: e2b, apiUrl: 'https://me@e2b.app'}", "spec.apiUrl"),
+    Invalid("no scheme", "{credentialsSecret: e2b, apiUrl: api.e2b.app}", "spec.apiUrl"),
+    Invalid(
+        "a rate of nothing", "{credentialsSecret: e2b, limits: {createsPerSecond: 0}}", "spec.limits.createsPerSecond"
+    ),
+    Invalid("all of it as headroom", "{credentialsSecret: e2b, headroomPercent: 100}", "spec.headroomPercent"),
+    Invalid("money as a fraction", "{credentialsSecret: e2b, dailySpendMicroUSD: 0.5}", "spec.dailySpendMicroUSD"),
+    Invalid("an unknown field", "{credentialsSecret: e2b, apiKey: e2b_abc}", "spec.apiKey"),
+)
+
+VALID = {"ExecutionPool": VALID_POOLS, "ExecutionKey": VALID_KEYS, "E2BAccount": VALID_ACCOUNTS}
+INVALID = {"ExecutionPool": INVALID_POOLS, "ExecutionKey": INVALID_KEYS, "E2BAccount": INVALID_ACCOUNTS}
+"""By kind."""
+
 INVALID_NAMES = {
     "a name that does not fit into a label": "p" * 64,
     "a name with a dot": "team.agents",

@@ -3,21 +3,25 @@
 import textwrap
 
 import pytest
-from tests.api_examples import INVALID_KEYS, INVALID_NAMES, INVALID_POOLS, VALID_KEYS, VALID_POOLS, Invalid
+from tests import api_examples
+from tests.api_examples import INVALID_NAMES, VALID_POOLS, Invalid
 
+from execpool.api.crd import KINDS
 from execpool.api.generate import CHECKOUT
 
 pytestmark = pytest.mark.cluster
 
-POOL, KEY = "ExecutionPool", "ExecutionKey"
+POOL = "ExecutionPool"
 LEAST = next(iter(VALID_POOLS.values()))
 INVALID = [
-    *(pytest.param(POOL, case, id=case.name) for case in INVALID_POOLS),
-    *(pytest.param(KEY, case, id=f"key, {case.name}") for case in INVALID_KEYS),
+    pytest.param(kind, case, id=f"{kind}, {case.name}")
+    for kind, cases in api_examples.INVALID.items()
+    for case in cases
 ]
 VALID = [
-    *(pytest.param(POOL, text, id=name) for name, text in VALID_POOLS.items()),
-    *(pytest.param(KEY, text, id=f"key, {name}") for name, text in VALID_KEYS.items()),
+    pytest.param(kind, text, id=f"{kind}, {name}")
+    for kind, texts in api_examples.VALID.items()
+    for name, text in texts.items()
 ]
 
 
@@ -29,8 +33,8 @@ def document(kind: str, spec: str, name: str = "example") -> str:
 @pytest.fixture(scope="module")
 def crds(cluster):
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CHECKOUT / "crds"))
-    for plural in ("executionpools", "executionkeys"):
-        cluster.kubectl("wait", "--for=condition=Established", f"crd/{plural}.execpool.dev", "--timeout=30s")
+    for kind in KINDS:
+        cluster.kubectl("wait", "--for=condition=Established", f"crd/{kind.crd_name}", "--timeout=30s")
     return cluster
 
 

@@ -116,7 +116,7 @@ def test_the_columns_answer_healthy_how_warm_how_busy_and_wide_why_not():
 
 def test_short_names_do_not_shadow_those_of_kubernetes():
     names = [crd(kind)["spec"]["names"] for kind in KINDS]
-    assert [name["shortNames"] for name in names] == [["exkey"], ["expool"]]
+    assert [name["shortNames"] for name in names] == [["e2bacct"], ["e2bsb"], ["exkey"], ["expool"]]
     assert all(name["categories"] == ["execution"] for name in names)
 
 

@@ -3,18 +3,23 @@
 import pytest
 import yaml
 from pydantic import ValidationError
-from tests.api_examples import INVALID_KEYS, INVALID_POOLS, VALID_KEYS, VALID_POOLS, Invalid
+from tests import api_examples
+from tests.api_examples import Invalid
 
+from execpool.api.crd import KINDS
 from execpool.api.model import Model, faults
-from execpool.api.v1alpha1 import ExecutionKeySpec, ExecutionPoolSpec
+from execpool.api.v1alpha1 import ExecutionPoolSpec
 
+MODELS = {kind.name: kind.spec for kind in KINDS}
 VALID = [
-    *(pytest.param(ExecutionPoolSpec, text, id=name) for name, text in VALID_POOLS.items()),
-    *(pytest.param(ExecutionKeySpec, text, id=f"key, {name}") for name, text in VALID_KEYS.items()),
+    pytest.param(MODELS[kind], text, id=f"{kind}, {name}")
+    for kind, texts in api_examples.VALID.items()
+    for name, text in texts.items()
 ]
 INVALID = [
-    *(pytest.param(ExecutionPoolSpec, case, id=case.name) for case in INVALID_POOLS),
-    *(pytest.param(ExecutionKeySpec, case, id=f"key, {case.name}") for case in INVALID_KEYS),
+    pytest.param(MODELS[kind], case, id=f"{kind}, {case.name}")
+    for kind, cases in api_examples.INVALID.items()
+    for case in cases
 ]
 
 

@@ -7,7 +7,16 @@ from execpool.api.fields import DNS_LABEL
 from execpool.api.model import Model
 from execpool.api.names import GROUP, VERSION
 from execpool.api.schema import structural
-from execpool.api.v1alpha1 import ExecutionKeySpec, ExecutionKeyStatus, ExecutionPoolSpec, ExecutionPoolStatus
+from execpool.api.v1alpha1 import (
+    E2BAccountSpec,
+    E2BAccountStatus,
+    E2BSandboxSpec,
+    E2BSandboxStatus,
+    ExecutionKeySpec,
+    ExecutionKeyStatus,
+    ExecutionPoolSpec,
+    ExecutionPoolStatus,
+)
 
 Document = dict[str, Any]
 
@@ -80,7 +89,42 @@ KEY = Kind(
         _AGE,
     ),
 )
-KINDS = (KEY, POOL)
+ACCOUNT = Kind(
+    name="E2BAccount",
+    plural="e2baccounts",
+    short="e2bacct",
+    description="An account at E2B: its key, its limits, what may be spent, and which namespaces may draw on it.",
+    spec=E2BAccountSpec,
+    status=E2BAccountStatus,
+    columns=(
+        _column("Ready", _ready("status"), "Whether sandboxes can be had."),
+        _column("Plan", ".spec.plan", "Plan of the account."),
+        _column("Ours", ".status.sandboxes.ours", "Sandboxes of this cluster.", kind="integer"),
+        _column("Foreign", ".status.sandboxes.foreign", "Sandboxes of others.", kind="integer"),
+        _column("Breaker", ".status.breaker", "Closed, Open or HalfOpen."),
+        _AGE,
+        _column("Reason", _ready("reason"), "Why it is ready or not.", wide=True),
+        _column("Message", _ready("message"), "The same in a sentence.", wide=True),
+    ),
+)
+SANDBOX = Kind(
+    name="E2BSandbox",
+    plural="e2bsandboxes",
+    short="e2bsb",
+    description="Record of one E2B sandbox, written before it is asked for. Made and ended by the operator.",
+    spec=E2BSandboxSpec,
+    status=E2BSandboxStatus,
+    columns=(
+        _column("Pool", ".spec.pool", "Pool."),
+        _column("Phase", ".status.phase", "Where it is in its life."),
+        _column("Sandbox", ".status.sandboxID", "E2B's id."),
+        _column("Expires", ".status.expiresAt", "Deadline that E2B last confirmed.", kind="date"),
+        _AGE,
+        _column("Attempt", ".spec.attempt", "How often one was asked for.", kind="integer", wide=True),
+        _column("Message", ".status.message", "Why it is not as wanted.", wide=True),
+    ),
+)
+KINDS = (ACCOUNT, SANDBOX, KEY, POOL)
 
 
 def crd(kind: Kind) -> Document:

@@ -10,6 +10,13 @@ from typing import Annotated, Any
 
 from pydantic import AwareDatetime, Field, StrictBool, StringConstraints
 
+from execpool.api.e2b import (
+    E2BAccountSpec,
+    E2BAccountStatus,
+    E2BSandboxSpec,
+    E2BSandboxStatus,
+    E2BTier,
+)
 from execpool.api.fields import DNS_LABEL, ObjectName, TierName, list_map
 from execpool.api.model import Model, Rule
 from execpool.api.pods import (
@@ -28,6 +35,11 @@ __all__ = [
     "Condition",
     "Deletion",
     "DeletionPolicy",
+    "E2BAccountSpec",
+    "E2BAccountStatus",
+    "E2BSandboxSpec",
+    "E2BSandboxStatus",
+    "E2BTier",
     "ExecutionKeySpec",
     "ExecutionKeyStatus",
     "ExecutionPoolSpec",
@@ -41,6 +53,7 @@ __all__ = [
     "Resources",
     "Runtime",
     "Tier",
+    "TierKind",
     "TierStatus",
     "Toleration",
     "meta",
@@ -54,13 +67,52 @@ class DeletionPolicy(StrEnum):
     DELETE = "Delete"
 
 
+class TierKind(StrEnum):
+    """What the executors of a tier are."""
+
+    PODS = "pods"
+    E2B = "e2b"
+
+
 class Tier(Model):
-    """A named class of capacity. Tiers are tried in their order."""
+    """A named class of capacity, of exactly one kind. Tiers are tried in their order."""
+
+    rules = (
+        Rule(
+            cel="has(self.pods) != has(self.e2b)",
+            message="a tier is of exactly one kind: pods or e2b",
+            holds=lambda self: (self.pods is None) is not (self.e2b is None),
+        ),
+    )
 
     name: TierName
     """Name of the tier, unique in its pool."""
-    pods: PodsTier
+    pods: PodsTier | None = None
     """Executors as pods of this cluster."""
+    e2b: E2BTier | None = None
+    """Executors as E2B sandboxes of an account."""
+
+    @property
+    def kind(self) -> TierKind:
+        """Which kind it is."""
+        return TierKind.PODS if self.pods is not None else TierKind.E2B
+
+    @property
+    def sizing(self) -> PodsTier | E2BTier:
+        """What every kind has: `warm`, `max`, `slots`, `idle_seconds`, `max_age_seconds`."""
+        return self.pods or self.as_e2b()
+
+    def as_pods(self) -> PodsTier:
+        """Return what it says of pods. Raises TypeError for another kind."""
+        if self.pods is None:
+            raise TypeError(f"tier {self.name} is of kind {self.kind}")
+        return self.pods
+
+    def as_e2b(self) -> E2BTier:
+        """Return what it says of sandboxes. Raises TypeError for another kind."""
+        if self.e2b is None:
+            raise TypeError(f"tier {self.name} is of kind {self.kind}")
+        return self.e2b
 
 
 class Deletion(Model):
@@ -98,9 +150,10 @@ class ExecutionPoolSpec(Model):
             field_path=".scaledTier",
         ),
         Rule(
-            cel="self.tiers.all(t, !has(t.pods.warm) || (self.tiers.size() > 1 && has(self.scaledTier) && t.name != self.scaledTier))",
+            cel="self.tiers.all(t, !((has(t.pods) && has(t.pods.warm)) || (has(t.e2b) && has(t.e2b.warm)))"
+            " || (self.tiers.size() > 1 && has(self.scaledTier) && t.name != self.scaledTier))",
             message="the scaled tier sets no warm: spec.replicas is its number of warm executors",
-            holds=lambda self: all(tier.pods.warm is None or not self.is_scaled(tier) for tier in self.tiers),
+            holds=lambda self: all(tier.sizing.warm is None or not self.is_scaled(tier) for tier in self.tiers),
             field_path=".tiers",
         ),
         Rule(
@@ -130,7 +183,7 @@ class ExecutionPoolSpec(Model):
 
     def warm(self, tier: Tier) -> int:
         """Return how many warm executors the spec asks of a tier, before suspension, deletion and `max`."""
-        return self.replicas if self.is_scaled(tier) else tier.pods.warm or 0
+        return self.replicas if self.is_scaled(tier) else tier.sizing.warm or 0
 
 
 class ExecutionKeySpec(Model):

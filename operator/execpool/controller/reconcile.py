@@ -155,7 +155,7 @@ class Reconciler:
         return as_written(pool, written, status)
 
     async def _runtime_classes(self, pool: Pool) -> frozenset[str] | None:
-        if not any(tier.pods.runtime_class_name for tier in pool.spec.tiers):
+        if not any(tier.pods is not None and tier.pods.runtime_class_name for tier in pool.spec.tiers):
             return None
         try:
             listing = await self.kube.list(RUNTIME_CLASSES)

@@ -10,7 +10,7 @@ from execpool.core.model import Executor, Finding, Phase, Snapshot
 
 def missing_runtime_class(snapshot: Snapshot, tier: Tier) -> Finding | None:
     """Return the finding for a tier whose RuntimeClass the cluster does not have, else None."""
-    name = tier.pods.runtime_class_name
+    name = tier.pods.runtime_class_name if tier.pods is not None else ""
     if not name or snapshot.runtime_classes is None or name in snapshot.runtime_classes:
         return None
     known = ", ".join(sorted(snapshot.runtime_classes)) or "none"
@@ -44,6 +44,6 @@ def shortfall(snapshot: Snapshot, tier: Tier, members: Sequence[Executor]) -> It
     held = sum(member.counts and not member.unclaimed for member in members)
     wanted = snapshot.pool.spec.warm(tier)
     waiting = snapshot.demand.waiting.get(tier.name, 0)
-    if wanted + waiting > tier.pods.max - held:
-        message = f"{wanted} warm and {waiting} for waiters are wanted, {held} of max {tier.pods.max} are held; raise max for more"
+    if wanted + waiting > tier.sizing.max - held:
+        message = f"{wanted} warm and {waiting} for waiters are wanted, {held} of max {tier.sizing.max} are held; raise max for more"
         yield Finding(Reason.MAX_REACHED, message, tier.name)

@@ -13,6 +13,8 @@ def isolation_of(tier: Tier, *, user_namespaces: bool) -> Isolation:
     A RuntimeClass counts as Sandboxed: naming one that is an ordinary runtime is the cluster admin's word against it.
     In Monty one interpreter stands between a program and its pod, so that is what counts, whatever is around the pod.
     """
+    if tier.pods is None:
+        return Isolation.MICRO_VM
     if tier.pods.runtime is Runtime.MONTY:
         return Isolation.INTERPRETER
     if tier.pods.runtime_class_name:

@@ -85,7 +85,7 @@ def desired_warm(snapshot: Snapshot, tier: Tier) -> int:
     pool = snapshot.pool
     if pool.spec.suspend or pool.deleted_at is not None:
         return 0
-    return min(pool.spec.warm(tier), tier.pods.max)
+    return min(pool.spec.warm(tier), tier.sizing.max)
 
 
 def is_outdated(snapshot: Snapshot, executor: Executor) -> bool:
@@ -144,7 +144,7 @@ def _target(snapshot: Snapshot, tier: Tier, members: Sequence[Executor]) -> int:
     """Return the unclaimed executors to have: the warm ones, and one for each that somebody waits for, within `max`."""
     held = sum(member.counts and not member.unclaimed for member in members)
     wanted = desired_warm(snapshot, tier) + snapshot.demand.waiting.get(tier.name, 0)
-    return max(0, min(wanted, tier.pods.max - held))
+    return max(0, min(wanted, tier.sizing.max - held))
 
 
 def _give_up(snapshot: Snapshot, members: Sequence[Executor], start_timeout: float) -> Iterator[RetireExecutor]:
@@ -170,7 +170,7 @@ def _retire_stale(snapshot: Snapshot, tier: Tier, members: Sequence[Executor], t
     fresh_ready = sum(member.phase is Phase.READY for member in fresh)
     allowed = max(0, fresh_ready + len(stale) - target)
     population = sum(member.counts for member in members)
-    if allowed == 0 and len(fresh) == fresh_ready and fresh_ready < target and population >= tier.pods.max:
+    if allowed == 0 and len(fresh) == fresh_ready and fresh_ready < target and population >= tier.sizing.max:
         allowed = _surge(target)
     for member in stale[:allowed]:
         yield RetireExecutor(member, Expect.WARM, Reason.OUTDATED if is_outdated(snapshot, member) else Reason.OVER_AGE)
@@ -180,7 +180,7 @@ def _reclaim_idle(snapshot: Snapshot, tier: Tier, members: Sequence[Executor]) -
     population = sum(member.counts for member in members)
     coming = sum(member.unclaimed or member.phase in (Phase.TERMINATING, Phase.EXITING) for member in members)
     short = snapshot.demand.waiting.get(tier.name, 0) - coming
-    if short <= 0 or population < tier.pods.max:
+    if short <= 0 or population < tier.sizing.max:
         return
     idle = [member for member in _idle(members) if member.claim and _reclaimable_in(member.claim) <= 0]
     for member in idle[:short]:
@@ -199,7 +199,7 @@ def _refill(snapshot: Snapshot, tier: Tier, left: Sequence[Executor], members: S
     warm = [member for member in left if member.unclaimed]
     stale = sum(_is_stale(snapshot, tier, member) for member in warm)
     fresh = len(warm) - stale
-    room = tier.pods.max - sum(member.counts for member in members)
+    room = tier.sizing.max - sum(member.counts for member in members)
     wanted = target - fresh
     if stale:
         # A replacement in trouble would only be joined by others; the stale ones serve meanwhile.
@@ -273,7 +273,7 @@ def _is_stale(snapshot: Snapshot, tier: Tier, member: Executor) -> bool:
 def _age_limit(tier: Tier, member: Executor) -> float:
     """Return when a warm executor is over age: its own share of 10 percent earlier, so that a filled pool does not turn over at once."""
     spread = sum(member.uid.encode()) % 100 / 100
-    return member.created_at + tier.pods.max_age_seconds * (1 - AGE_JITTER * spread)
+    return member.created_at + tier.sizing.max_age_seconds * (1 - AGE_JITTER * spread)
 
 
 def _surge(target: int) -> int:

@@ -28,8 +28,6 @@ from execpool.protocol import Egress
 STALLING = frozenset({Reason.INVALID_SPEC, Reason.RUNTIME_CLASS_NOT_FOUND, Reason.FORBIDDEN})
 """Reasons that waiting does not mend."""
 
-KIND = "pods"
-
 
 def summarize(snapshot: Snapshot, findings: Sequence[Finding], timestamp: str) -> ExecutionPoolStatus:
     """Return the whole status of a pool; `timestamp` (RFC 3339) marks the conditions that change."""
@@ -180,7 +178,9 @@ def _tiers_available(snapshot: Snapshot, findings: Sequence[Finding]) -> Verdict
 
 def _isolation(snapshot: Snapshot) -> Verdict:
     """Report what is weaker than it looks: reported by executors about the network, known of user namespaces."""
-    isolated = [tier.name for tier in snapshot.pool.spec.tiers if tier.pods.network is Network.NONE]
+    isolated = [
+        tier.name for tier in snapshot.pool.spec.tiers if tier.pods is not None and tier.pods.network is Network.NONE
+    ]
     heard = [member for member in snapshot.executors if member.egress is not Egress.UNKNOWN]
     weaker = []
     reached = sorted({member.tier for member in heard if member.egress is Egress.OPEN and member.tier in isolated})
@@ -206,7 +206,7 @@ def _tier_status(snapshot: Snapshot, tier: Tier, findings: Sequence[Finding]) ->
     count = Counter(member.phase for member in snapshot.of(tier.name))
     return TierStatus(
         name=tier.name,
-        kind=KIND,
+        kind=tier.kind,
         isolation=isolation_of(tier, user_namespaces=snapshot.user_namespaces),
         desired=desired_warm(snapshot, tier),
         ready=count[Phase.READY],

@@ -74,7 +74,7 @@ class ServedPool:
                 tier.name: reported.get(tier.name, isolation_of(tier, user_namespaces=False))
                 for tier in self._spec.tiers
             }
-            self.claims.slots = {tier.name: tier.pods.slots for tier in self._spec.tiers}
+            self.claims.slots = {tier.name: tier.sizing.slots for tier in self._spec.tiers}
             self.admission.max_depth = self._spec.queue.max_depth
         if (refusal := self.refusal()) is not None:
             self.admission.refuse_all(lambda: self.refusal() or refusal)

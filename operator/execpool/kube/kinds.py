@@ -34,6 +34,8 @@ class Kind:
 
 
 POOLS = Kind(GROUP, VERSION, "executionpools", "ExecutionPool")
+ACCOUNTS = Kind(GROUP, VERSION, "e2baccounts", "E2BAccount")
+SANDBOXES = Kind(GROUP, VERSION, "e2bsandboxes", "E2BSandbox")
 KEYS = Kind(GROUP, VERSION, "executionkeys", "ExecutionKey")
 PODS = Kind("", "v1", "pods", "Pod")
 EVENTS = Kind("events.k8s.io", "v1", "events", "Event")

@@ -68,7 +68,7 @@ def executor_labels(pool: Pool, tier: str) -> dict[str, str]:
 
 def template_hash(tier: Tier, profile: ExecutorProfile) -> str:
     """Return the hash of everything in a tier that changes what its executor pods are: warm and max do not."""
-    pods = tier.pods.wire()
+    pods = tier.as_pods().wire()
     for sizing in ("warm", "max"):
         pods.pop(sizing, None)
     material = {"profile": PROFILE, "image": profile.image, "user_namespaces": profile.user_namespaces, "pods": pods}
@@ -77,7 +77,7 @@ def template_hash(tier: Tier, profile: ExecutorProfile) -> str:
 
 def make_executor_pod(pool: Pool, tier: Tier, profile: ExecutorProfile, identity: ExecutorIdentity) -> Object:
     """Build the pod of one executor. It carries no ownerReference (docs/decisions.md, 3)."""
-    pods = tier.pods
+    pods = tier.as_pods()
     template = pods.pod_template
     spec: Object = {
         "automountServiceAccountToken": False,
@@ -223,7 +223,7 @@ def make_network_policy(pool: Pool, tier: Tier, control_namespace: str) -> Objec
             "podSelector": {"matchLabels": {names.LABEL_POOL_UID: pool.uid, names.LABEL_TIER: tier.name}},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [{"from": peers, "ports": ports}],
-            "egress": _internet() if tier.pods.network is Network.EGRESS else [],
+            "egress": _internet() if tier.as_pods().network is Network.EGRESS else [],
         },
     }
 
