@@ -32,6 +32,11 @@ class RootKey:
         extracted = hmac.new(b"execpool/v1", self.material, hashlib.sha256).digest()
         return hmac.new(extracted, f"pool|{pool_uid}".encode() + b"\x01", hashlib.sha256).digest()
 
+    def sealing_key(self) -> bytes:
+        """Derive the key under which tokens of sandboxes are sealed (`core.sealing`), 32 bytes."""
+        extracted = hmac.new(b"execpool/v1", self.material, hashlib.sha256).digest()
+        return hmac.new(extracted, b"seal/v1\x01", hashlib.sha256).digest()
+
     def claim_secret(self, pool_uid: str, executor_id: str) -> str:
         """Return the secret that claims one executor of a pool."""
         message = f"claim/v1|{pool_uid}|{executor_id}".encode()
