@@ -8,7 +8,7 @@ import pytest
 
 from execpool.api.names import Isolation, Refusal
 from execpool.core.claiming import Target
-from execpool.core.proof import KeyRing, RootKey
+from execpool.core.proof import RootKey
 from execpool.gateway.admission import Admission
 from execpool.gateway.claims import Claims
 from execpool.gateway.errors import GatewayError
@@ -23,12 +23,12 @@ ROOT_KEY = RootKey(bytes(32))
 class Client:
     """Grants every claim."""
 
-    async def claim(self, target: Target, secret: str, principal: str) -> ClaimGrant:
+    async def claim(self, target: Target, principal: str) -> ClaimGrant:
         return ClaimGrant("t", 1, 1)
 
 
 def queue(max_depth: int = MANY) -> Admission:
-    claims = Claims(("team", "agents"), "uid", KeyRing((ROOT_KEY,)), cast("ExecutorClient", Client()))
+    claims = Claims(("team", "agents"), cast("ExecutorClient", Client()))
     admission = Admission(claims, "agents")
     admission.max_depth = max_depth
     claims.on_change = admission.pump

@@ -12,13 +12,35 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from execpool.api.names import Isolation
-from execpool.api.v1alpha1 import Runtime
+from execpool.api.v1alpha1 import Runtime, TierKind
 from execpool.core.isolation import is_at_least
+from execpool.core.sealing import SandboxAccess
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxRecord:
+    """What the record of an E2B sandbox says beyond what every executor has."""
+
+    namespace: str
+    resource_version: str
+    """The version that was read: a claim is a write against it."""
+    account: tuple[str, str]
+    """Namespace and name of the E2BAccount."""
+    access: SandboxAccess
+    expires_at: float
+    """The deadline that E2B last confirmed, in UNIX seconds."""
+    principal: str | None = None
+    """Who holds it; None while it is warm."""
+    gateway: str = ""
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An executor as the pod watch shows it: where it is, and what its claim secret is derived from."""
+    """An executor as a watch shows it: where it is, and what it takes to claim it.
+
+    The address and what its claim secret is derived from are a pod's, `record` is a sandbox's.
+    """
 
     uid: str
     name: str
@@ -34,6 +56,19 @@ class Target:
     isolation: Isolation = Isolation.INTERPRETER
     """By its own pod, whatever its tier says by now."""
     runtime: Runtime = Runtime.PYTHON
+    pool_uid: str = ""
+    record: SandboxRecord | None = None
+
+    @property
+    def kind(self) -> TierKind:
+        """What it is."""
+        return TierKind.PODS if self.record is None else TierKind.E2B
+
+    def as_sandbox(self) -> SandboxRecord:
+        """Return what its record says. Raises TypeError for another kind."""
+        if self.record is None:
+            raise TypeError(f"{self.name} is of kind {self.kind}")
+        return self.record
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,12 +23,10 @@ from typing import Any
 from execpool.api.names import Isolation
 from execpool.core.admission import Capacity, Offer
 from execpool.core.backoff import backoff
-from execpool.core.claiming import Target, in_order_of_choice
+from execpool.core.claiming import SandboxRecord, Target, in_order_of_choice
 from execpool.core.isolation import is_at_least
-from execpool.core.proof import KeyRing
 from execpool.gateway.executors import ExecutorClient, ExecutorError, GoneError, ImpostorError, TakenError
 from execpool.gateway.seats import Entry, Seat
-from execpool.protocol import Expect
 from execpool.telemetry.metrics import CLAIMS
 
 log = logging.getLogger(__name__)
@@ -50,13 +48,11 @@ class Claims:
         on_change: called after every change that may let somebody start.
     """
 
-    def __init__(self, pool: tuple[str, str], pool_uid: str, keys: KeyRing, client: ExecutorClient) -> None:
+    def __init__(self, pool: tuple[str, str], client: ExecutorClient) -> None:
         self.on_change: Callable[[], None] = lambda: None
         self.slots: dict[str, int] = {}
         """Slots an executor of each tier will bring, by the spec."""
         self._pool = pool
-        self._pool_uid = pool_uid
-        self._keys = keys
         self._client = client
         self._entries: dict[str, Entry] = {}
         self._held: dict[str, dict[str, Entry]] = {}
@@ -92,10 +88,24 @@ class Claims:
         """Take in an executor as the watch shows it."""
         entry = self._entries.get(target.uid)
         if entry is None:
-            self._entries[target.uid] = Entry(target)
+            entry = self._entries[target.uid] = Entry(target)
         else:
             entry.target = target
+        if target.record is not None:
+            self._follow(entry, target.record)
         self.on_change()
+
+    def _follow(self, entry: Entry, record: SandboxRecord) -> None:
+        """Take in who holds a sandbox by its record. A watch may be behind what we wrote, never ahead of it."""
+        if record.principal is None:
+            return
+        if entry.holder in (None, UNKNOWN):
+            self._hold(entry, record.principal)
+        if entry.holder != record.principal:
+            log.error("record names another principal", extra={"executor": entry.target.name})
+            self.retire(entry)
+        elif entry.grant is not None and record.epoch > entry.grant.epoch:
+            entry.grant = None
 
     def forget(self, uid: str) -> None:
         """Drop an executor whose pod is gone. Runs on it end by themselves."""
@@ -123,6 +133,7 @@ class Claims:
     def release(self, seat: Seat) -> None:
         """Give a slot back."""
         seat.entry.in_use -= 1
+        self._end_if_spent(seat.entry)
         self.on_change()
 
     def begin(self, principal: str, uid: str) -> None:
@@ -147,6 +158,19 @@ class Claims:
     def give_up(self, entry: Entry) -> None:
         """Never offer the executor again. Its pod's end removes it."""
         entry.out_until = math.inf
+
+    def spend(self, uid: str) -> None:
+        """Let an executor serve nobody any more, and end it once what runs there has ended."""
+        entry = self._entries.get(uid)
+        if entry is None or entry.is_spent:
+            return
+        entry.is_spent = True
+        self.give_up(entry)
+        self._end_if_spent(entry)
+
+    def _end_if_spent(self, entry: Entry) -> None:
+        if entry.is_spent and entry.in_use == 0:
+            self._spawn(self._retire(entry))
 
     def retire(self, entry: Entry) -> None:
         """Give the executor up and tell it to end at once, whatever it does."""
@@ -227,7 +251,7 @@ class Claims:
 
     async def _claim(self, entry: Entry, principal: str) -> None:
         try:
-            grant = await self._client.claim(entry.target, self._secret(entry.target), principal)
+            grant = await self._client.claim(entry.target, principal)
         except ExecutorError as error:
             self._count(entry, type(error).__name__.removesuffix("Error"))
             await self._note_failure(entry, error)
@@ -261,15 +285,9 @@ class Claims:
 
     async def _retire(self, entry: Entry) -> None:
         try:
-            await self._client.retire(entry.target, self._secret(entry.target), Expect.ANY)
+            await self._client.retire(entry.target)
         except ExecutorError as error:
             log.warning("executor not retired", extra={"executor": entry.target.name, "error": str(error)})
-
-    def _secret(self, target: Target) -> str:
-        key = self._keys.named(target.key_id)
-        if key is None:
-            raise ImpostorError(f"{target.name} was made with key {target.key_id}, which is no longer in force")
-        return key.claim_secret(self._pool_uid, target.executor_id)
 
     def _count(self, entry: Entry, outcome: str) -> None:
         CLAIMS.labels(*self._pool, entry.target.tier, outcome).inc()

@@ -42,7 +42,7 @@ from execpool.gateway.executors import (
     UnresponsiveError,
 )
 from execpool.gateway.pools import Pools, ServedPool
-from execpool.gateway.requests import Order, execute_body
+from execpool.gateway.requests import Order
 from execpool.gateway.seats import Seat
 from execpool.protocol import End, RunStatus
 from execpool.telemetry.metrics import RUNNING
@@ -174,14 +174,14 @@ class Gateway:
     async def _stream(self, course: Course, seat: Seat, feed: Feed) -> End:
         """Follow the run into the transcript and the feed, and return its end."""
         order, transcript = course.order, course.transcript
-        body = execute_body(order)
         loop = asyncio.get_running_loop()
         try:
             async with (
-                asyncio.timeout(order.timeout_seconds + self._overtime) as limit,
-                aclosing(self._client.execute(seat.target, seat.grant, course.run_id, body)) as lines,
+                asyncio.timeout(None) as limit,
+                aclosing(self._client.execute(seat.target, seat.grant, course.run_id, order)) as lines,
             ):
-                await anext(lines)  # the executor has taken it
+                await anext(lines)  # it has been taken; until then clients keep limits of their own
+                limit.reschedule(loop.time() + order.timeout_seconds + self._overtime)
                 feed.started(seat.target.name, seat.target.tier)
                 async for line in lines:
                     if transcript.end is not None:

@@ -40,6 +40,7 @@ def target_of(pod: Mapping[str, Any]) -> Target | None:
         ready=bool(address) and not metadata.get("deletionTimestamp") and _is_ready(status),
         isolation=_isolation(pod.get("spec") or {}, runtime),
         runtime=runtime,
+        pool_uid=labels.get(names.LABEL_POOL_UID, ""),
     )
 
 

@@ -15,13 +15,13 @@ from execpool.api.v1alpha1 import ExecutionPoolSpec, ExecutionPoolStatus
 from execpool.core.claiming import Target
 from execpool.core.isolation import isolation_of
 from execpool.core.model import Demand
-from execpool.core.proof import KeyRing
 from execpool.gateway.admission import Admission
 from execpool.gateway.auth import Caller
 from execpool.gateway.claims import Claims
 from execpool.gateway.errors import GatewayError
 from execpool.gateway.executors import ExecutorClient
 from execpool.gateway.pods import pool_uid_of, target_of
+from execpool.gateway.sandboxes import Records
 from execpool.kube.client import EventType, Object
 from execpool.telemetry.metrics import CLAIMED, RUNNING, WAITING
 
@@ -41,11 +41,11 @@ class ServedPool:
         admission: its queue.
     """
 
-    def __init__(self, key: tuple[str, str], uid: str, keys: KeyRing, client: ExecutorClient) -> None:
+    def __init__(self, key: tuple[str, str], uid: str, client: ExecutorClient) -> None:
         self.key = key
         self.uid = uid
         self.isolation: dict[str, Isolation] = {}
-        self.claims = Claims(key, uid, keys, client)
+        self.claims = Claims(key, client)
         self.admission = Admission(self.claims, key[1])
         self._spec: ExecutionPoolSpec | None = None
         self._is_deleting = False
@@ -98,11 +98,13 @@ class Pools:
     """All served pools.
 
     Args:
+        records: reads the records of E2B sandboxes.
+        client: speaks to executors of every kind.
         on_change: called when claims or waiting may have changed anywhere.
     """
 
-    def __init__(self, keys: KeyRing, client: ExecutorClient, on_change: Callable[[], None]) -> None:
-        self._keys = keys
+    def __init__(self, records: Records, client: ExecutorClient, on_change: Callable[[], None]) -> None:
+        self._records = records
         self._client = client
         self._on_change = on_change
         self._by_name: dict[str, dict[str, ServedPool]] = {}
@@ -123,8 +125,22 @@ class Pools:
 
     def on_pod(self, event: EventType, wire: Object) -> None:
         """Take in an executor pod as the watch shows it."""
+        self._take_in(wire, None if event is EventType.DELETED else target_of(wire))
+
+    def on_sandbox(self, event: EventType, wire: Object) -> None:
+        """Take in the record of an E2B sandbox as the watch shows it."""
+        if event is EventType.DELETED:
+            self._records.forget(wire["metadata"]["uid"])
+        self._take_in(wire, None if event is EventType.DELETED else self._records.target_of(wire))
+
+    def spend(self, target: Target) -> None:
+        """Let an executor serve nobody any more."""
+        home = self._homes.get(target.uid)
+        if home is not None and (claims := self._claims_at(home)) is not None:
+            claims.spend(target.uid)
+
+    def _take_in(self, wire: Object, target: Target | None) -> None:
         uid, home = wire["metadata"]["uid"], (wire["metadata"]["namespace"], pool_uid_of(wire))
-        target = None if event is EventType.DELETED else target_of(wire)
         known = self._homes.get(uid)
         if known is not None and (target is None or known != home):
             self._forget(uid, known)
@@ -188,7 +204,7 @@ class Pools:
     def _add(self, wire: Object) -> None:
         metadata = wire["metadata"]
         key = (metadata["namespace"], metadata["name"])
-        pool = ServedPool(key, metadata["uid"], self._keys, self._client)
+        pool = ServedPool(key, metadata["uid"], self._client)
         self._by_uid[pool.uid] = pool
         self._by_name.setdefault(key[0], {})[key[1]] = pool
         WAITING.labels(*key).set_function(pool.admission.waiting)

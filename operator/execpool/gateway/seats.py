@@ -19,6 +19,8 @@ class Entry:
     """The principal for whom a claim is under way."""
     out_until: float = 0.0
     failures: int = 0
+    is_spent: bool = False
+    """It serves nobody any more, and ends with the last run on it."""
 
     @property
     def is_there(self) -> bool:

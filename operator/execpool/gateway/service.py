@@ -24,17 +24,23 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from execpool.api import names
+from execpool.api.v1alpha1 import TierKind
+from execpool.core.claiming import Target
 from execpool.core.demand import write_demand
 from execpool.core.proof import KeyRing
 from execpool.gateway.auth import Keys
 from execpool.gateway.bodies import Budget
 from execpool.gateway.demand import DemandPublisher
 from execpool.gateway.execute import Gateway
-from execpool.gateway.executors import ExecutorClient
+from execpool.gateway.executors import Executors
 from execpool.gateway.http import Executions, make_app
+from execpool.gateway.pod_client import PodClient
 from execpool.gateway.pools import Pools
+from execpool.gateway.sandbox_claims import SandboxClaims
+from execpool.gateway.sandbox_client import SandboxClient
+from execpool.gateway.sandboxes import Records
 from execpool.kube.client import Kube
-from execpool.kube.kinds import KEYS, PODS, POOLS
+from execpool.kube.kinds import KEYS, PODS, POOLS, SANDBOXES
 from execpool.kube.reflector import Reflector
 from execpool.serving import bounded
 from execpool.settings import GatewaySettings
@@ -83,8 +89,11 @@ class Service:
 
     def __init__(self, settings: GatewaySettings, kube: Kube, key_ring: KeyRing) -> None:
         self._settings = settings
-        self._client = ExecutorClient()
-        self._pools = Pools(key_ring, self._client, self._on_change)
+        records = Records(key_ring)
+        claims = SandboxClaims(kube, records, settings.pod_name, now=time.time)
+        sandboxes = SandboxClient(claims, on_spent=self._on_spent)
+        self._client = Executors({TierKind.PODS: PodClient(key_ring), TierKind.E2B: sandboxes})
+        self._pools = Pools(records, self._client, self._on_change)
         self._keys = Keys(now=time.time)
         self._gateway = Gateway(self._keys, self._pools, self._client, overtime=settings.overtime_seconds)
         self._budget = Budget(settings.max_pending_bytes, settings.max_pending_bytes_per_tenant)
@@ -179,6 +188,9 @@ class Service:
             is_draining=lambda: self._is_draining,
         )
 
+    def _on_spent(self, target: Target) -> None:
+        self._pools.spend(target)
+
     def _on_change(self) -> None:
         self._demand.notify()
 
@@ -232,5 +244,6 @@ def _reflectors(kube: Kube, settings: GatewaySettings, keys: Keys, pools: Pools)
             Reflector(kube, POOLS, namespace=namespace, on_change=pools.on_pool),
             Reflector(kube, KEYS, namespace=namespace, on_change=keys.on_change),
             Reflector(kube, PODS, namespace=namespace, labels=names.LABEL_POOL, on_change=pools.on_pod),
+            Reflector(kube, SANDBOXES, namespace=namespace, on_change=pools.on_sandbox),
         )
     ]

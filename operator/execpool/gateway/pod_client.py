@@ -1,0 +1,217 @@
+"""Executors in pods: prove, claim, execute, ask, retire.
+
+Any answer with an error status comes before the first event and proves that nothing started; 409 to a run says that it began
+before. Idle connections are kept for less long than executors keep them, so that a request is hardly ever written into a
+connection that is being closed.
+"""
+
+import io
+import secrets
+from collections.abc import AsyncGenerator
+from typing import Any, TypeVar
+
+import aiohttp
+import orjson
+
+from execpool.core.claiming import Target
+from execpool.core.proof import KeyRing
+from execpool.gateway.events import LineSplitter, MisbehavedError
+from execpool.gateway.executors import (
+    BrokenReplyError,
+    BusyError,
+    GoneError,
+    ImpostorError,
+    LostError,
+    NotStartedError,
+    RejectedError,
+    StaleError,
+    TakenError,
+    UnreachableError,
+    UnresponsiveError,
+)
+from execpool.gateway.requests import Order, execute_body
+from execpool.protocol import (
+    CONTROL_PORT,
+    DATA_PORT,
+    HEADER_EPOCH,
+    HEADER_EXECUTION,
+    HEADER_TOKEN,
+    KEEPALIVE_SECONDS,
+    Challenge,
+    ClaimGrant,
+    ClaimRequest,
+    Expect,
+    Proof,
+    RetireRequest,
+    State,
+    WireError,
+    proof_holds,
+    secret_hash,
+)
+
+CONNECT_SECONDS = 2.0
+CONTROL_TIMEOUT = aiohttp.ClientTimeout(total=5, sock_connect=CONNECT_SECONDS)
+SILENCE_SECONDS = 6 * KEEPALIVE_SECONDS
+EXECUTE_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
+IDLE_CONNECTION_SECONDS = 60.0
+MAX_CONTROL_BYTES = 64 << 10
+MAX_WHOLE_BYTES = 1 << 20
+"""Longer bodies are sent in pieces, so that they do not hold up the loop."""
+MAX_SLOTS = 1024
+ALREADY_STARTED = 409
+"""Answer of /execute to an id that has been started, so our request came twice."""
+
+Message = TypeVar("Message", Proof, ClaimGrant, State)
+
+
+_BY_STATUS: dict[int, type[NotStartedError]] = {
+    400: RejectedError,
+    401: StaleError,
+    403: ImpostorError,
+    404: RejectedError,
+    409: TakenError,
+    410: GoneError,
+    412: StaleError,
+    413: RejectedError,
+    421: GoneError,
+}
+
+
+class PodClient:
+    """Talks to executors in pods over kept-alive connections. Follows no redirects, uses no proxies, keeps no cookies."""
+
+    def __init__(self, keys: KeyRing) -> None:
+        self._keys = keys
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_CONNECTION_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            headers={
+                "Content-Type": "application/json",
+                "User-Agent": "execpool-gateway",
+                "Accept-Encoding": "identity",
+            },
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def claim(self, target: Target, principal: str) -> ClaimGrant:
+        """Make the executor prove itself before it is told anything, then claim it."""
+        secret = self._secret(target)
+        nonce = secrets.token_hex(16)
+        challenged = await self._control(target, "challenge", Challenge(nonce, target.uid).encode())
+        proof = _decoded(Proof, challenged)
+        hashed = secret_hash(secret)
+        # An id that is not a string, or a proof outside ASCII, would raise in the comparison.
+        answered = isinstance(proof.proof, str) and proof.proof.isascii() and proof.executor_id == target.executor_id
+        if not answered or not proof_holds(proof.proof, hashed, nonce, target.uid, target.executor_id):
+            raise ImpostorError(f"{target.name} did not prove that it is the executor we watch")
+        grant = _decoded(ClaimGrant, await self._control(target, "claim", ClaimRequest(secret, principal).encode()))
+        if not _is_sound(grant):
+            raise BrokenReplyError(f"{target.name} answered /claim with fields of wrong types")
+        return grant
+
+    async def holder(self, target: Target) -> str | None:
+        state = _decoded(State, await self._control(target, "state", None))
+        if state.claim is None:
+            return None
+        principal = state.claim.get("principal") if isinstance(state.claim, dict) else None
+        if not isinstance(principal, str):
+            raise BrokenReplyError(f"{target.name} does not say for whom it is claimed")
+        return principal
+
+    async def retire(self, target: Target) -> None:
+        await self._control(target, "retire", RetireRequest(self._secret(target), Expect.ANY).encode())
+
+    async def execute(self, target: Target, grant: ClaimGrant, run_id: str, order: Order) -> AsyncGenerator[bytes]:
+        headers = {HEADER_TOKEN: grant.token, HEADER_EPOCH: str(grant.epoch), HEADER_EXECUTION: run_id}
+        url = _url(target, DATA_PORT, "execute")
+        body = execute_body(order)
+        data = body if len(body) <= MAX_WHOLE_BYTES else io.BytesIO(body)
+        try:
+            async with self._session.post(
+                url, data=data, headers=headers, timeout=EXECUTE_TIMEOUT, allow_redirects=False
+            ) as response:
+                if response.status == ALREADY_STARTED:
+                    raise LostError(f"{target.name} says that the run began there before")
+                _raise_unless_ok(target, response.status)
+                yield b""
+                splitter = LineSplitter()
+                async for chunk in response.content.iter_any():
+                    for line in splitter.feed(chunk):
+                        yield line
+        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
+            raise UnreachableError(f"no connection to {target.name}") from error
+        except aiohttp.SocketTimeoutError as error:
+            raise UnresponsiveError(f"{target.name} has been silent for {SILENCE_SECONDS:.0f} s") from error
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as error:
+            raise LostError(f"the connection to {target.name} was lost") from error
+        except (aiohttp.ClientError, ValueError) as error:
+            raise BrokenReplyError(f"{target.name} does not speak HTTP as agreed") from error
+        except MisbehavedError as error:
+            raise BrokenReplyError(f"{target.name} sent {error}") from error
+
+    def _secret(self, target: Target) -> str:
+        key = self._keys.named(target.key_id)
+        if key is None:
+            raise ImpostorError(f"{target.name} was made with key {target.key_id}, which is no longer in force")
+        return key.claim_secret(target.pool_uid, target.executor_id)
+
+    async def _control(self, target: Target, call: str, body: bytes | None) -> dict[str, Any]:
+        method = "GET" if body is None else "POST"
+        url = _url(target, CONTROL_PORT, call)
+        try:
+            async with self._session.request(
+                method, url, data=body, timeout=CONTROL_TIMEOUT, allow_redirects=False
+            ) as response:
+                _raise_unless_ok(target, response.status)
+                reply = await _bounded(response.content)
+        except (aiohttp.ClientConnectionError, TimeoutError, OSError) as error:
+            raise UnreachableError(f"/{call} of {target.name} was not answered") from error
+        except (aiohttp.ClientError, ValueError) as error:
+            raise BrokenReplyError(f"{target.name} does not speak HTTP as agreed") from error
+        return _json(target, reply)
+
+
+async def _bounded(content: aiohttp.StreamReader) -> bytes:
+    reply = b""
+    async for chunk in content.iter_any():
+        reply += chunk
+        if len(reply) > MAX_CONTROL_BYTES:
+            raise ValueError("reply too large")
+    return reply
+
+
+def _json(target: Target, reply: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(reply) if reply else {}
+    except orjson.JSONDecodeError as error:
+        raise BrokenReplyError(f"{target.name} answered with something that is not JSON") from error
+    if not isinstance(value, dict):
+        raise BrokenReplyError(f"{target.name} answered with something that is not a JSON object")
+    return value
+
+
+def _decoded(kind: type[Message], reply: dict[str, Any]) -> Message:
+    try:
+        return kind.decode(reply)
+    except WireError as error:
+        raise BrokenReplyError(str(error)) from error
+
+
+def _is_sound(grant: ClaimGrant) -> bool:
+    numbers = type(grant.epoch) is int and type(grant.slots) is int and 0 < grant.slots <= MAX_SLOTS
+    # The token is sent back as a header's value.
+    return numbers and isinstance(grant.token, str) and grant.token.isascii() and grant.token.isprintable()
+
+
+def _raise_unless_ok(target: Target, status: int) -> None:
+    if status != 200:
+        raise _BY_STATUS.get(status, BusyError)(f"{target.name} answered {status}")
+
+
+def _url(target: Target, port: int, call: str) -> str:
+    host = f"[{target.address}]" if ":" in target.address else target.address
+    return f"http://{host}:{port}/{call}"
