@@ -71,6 +71,16 @@ class OperatorSettings(ProcessSettings):
     start_timeout_seconds: float = 300.0
     """A warm executor that is not ready after this long is given up, unless a replacement would wait for the same thing."""
 
+    e2b_endpoints: str = "https://api.e2b.app,http://execpool-emulator.execpool-system:8080"
+    """Comma-separated addresses that an E2BAccount may name: E2B, and the emulator of this release. Anything else is refused."""
+    cluster_id: str = ""
+    """Name of this installation in the tags of its sandboxes; no other one that uses the same accounts may have it. Empty
+    means the UID of the namespace kube-system, with the operator's own namespace."""
+
+    def allowed_endpoints(self) -> tuple[str, ...]:
+        """Return the addresses that an account may name."""
+        return tuple(url.strip() for url in self.e2b_endpoints.split(",") if url.strip())
+
 
 class GatewaySettings(ProcessSettings):
     """The gateway's own."""

@@ -223,6 +223,10 @@ class E2BSandboxSpec(Model):
     """E2B template."""
     template_hash: ShortText
     """Hash of what the tier asked for when this was written."""
+    vcpus: Annotated[int, Field(ge=1, le=64, strict=True)] = 2
+    """CPUs of the template, for what it costs."""
+    memory_mib: Annotated[int, Field(ge=128, le=1 << 20, strict=True)] = 2048
+    """Memory of the template in MiB, for the same."""
     attempt: Annotated[int, Field(ge=1)] = 1
     """How often a sandbox has been asked for; E2B is told, so that an answer that was lost is recognised."""
     attempt_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]

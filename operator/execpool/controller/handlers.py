@@ -9,17 +9,20 @@ from typing import Any
 import kopf
 
 from execpool.api import names
+from execpool.controller.account_tasks import AccountTasks
 from execpool.controller.pools import ref_of
 from execpool.controller.tasks import PoolTasks
 from execpool.kube.client import make_session
-from execpool.kube.kinds import PODS, POOLS
+from execpool.kube.kinds import ACCOUNTS, PODS, POOLS, SANDBOXES
+from execpool.providers.e2b.records import AccountName
 
 
-def make_registry(tasks: PoolTasks, configuration: Any) -> kopf.OperatorRegistry:
+def make_registry(tasks: PoolTasks, accounts: AccountTasks, configuration: Any) -> kopf.OperatorRegistry:
     """Return the handlers of one term.
 
     Args:
-        tasks: whom to nudge.
+        tasks: whom to nudge about pools.
+        accounts: whom to nudge about accounts and their records.
         configuration: of `kube.client.load_configuration`; kopf's watches use a session with a bearer of each moment,
             since it gives up for good after a single 401.
     """
@@ -36,6 +39,15 @@ def make_registry(tasks: PoolTasks, configuration: Any) -> kopf.OperatorRegistry
     @kopf.on.event(PODS.version, PODS.plural, registry=registry, labels={names.LABEL_POOL_UID: kopf.PRESENT})
     async def executor_changed(labels: kopf.Labels, **_: Any) -> None:
         tasks.nudge_uid(labels[names.LABEL_POOL_UID])
+
+    @kopf.on.event(ACCOUNTS.group, ACCOUNTS.version, ACCOUNTS.plural, registry=registry)
+    async def account_changed(namespace: str | None, name: str, **_: Any) -> None:
+        accounts.nudge(AccountName(namespace or "", name))
+
+    @kopf.on.event(SANDBOXES.group, SANDBOXES.version, SANDBOXES.plural, registry=registry)
+    async def sandbox_changed(body: kopf.Body, labels: kopf.Labels, **_: Any) -> None:
+        tasks.nudge_uid(labels.get(names.LABEL_POOL_UID, ""))
+        accounts.nudge_account_of(dict(body))
 
     return registry
 

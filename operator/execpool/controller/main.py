@@ -9,7 +9,7 @@ from execpool.controller.leadership import Leadership
 from execpool.controller.term import Operator, Term, stop_on_signals
 from execpool.kube.client import KubeClient, load_configuration
 from execpool.kube.errors import KubeError, NotFoundError
-from execpool.kube.kinds import CRDS, KEYS, POOLS
+from execpool.kube.kinds import ACCOUNTS, CRDS, KEYS, POOLS, SANDBOXES
 from execpool.kube.resources import ExecutorProfile
 from execpool.providers.control import HttpControl
 from execpool.providers.pods import PodsProvider
@@ -64,7 +64,7 @@ async def serve(settings: OperatorSettings) -> None:
             KubeClient(configuration, may_write=leadership.may_write, on_request=metrics.count_request) as kube,
             HttpControl(may_act=leadership.may_write) as control,
         ):
-            provider = PodsProvider(
+            pods = PodsProvider(
                 kube=kube,
                 control=control,
                 keys=settings.key_ring(),
@@ -72,7 +72,7 @@ async def serve(settings: OperatorSettings) -> None:
                 control_namespace=settings.namespace,
                 namespaces=settings.watched_namespaces(),
             )
-            operator = Operator(settings, configuration, kube, provider, leadership)
+            operator = Operator(settings, configuration, kube, pods, leadership)
             probes = await HealthServer(settings.host, settings.health_port, health.alive, health.ready).start()
             try:
                 await _await_crds(lease_kube, stopping)
@@ -114,7 +114,7 @@ async def _acquired(leadership: Leadership, stopping: asyncio.Event) -> bool:
 
 async def _await_crds(kube: KubeClient, stopping: asyncio.Event) -> None:
     """Wait until our CRDs are there: a missing one is only a warning to kopf, which then watches nothing."""
-    for kind in (POOLS, KEYS):
+    for kind in (POOLS, KEYS, ACCOUNTS, SANDBOXES):
         while not stopping.is_set():
             try:
                 await kube.get(CRDS, None, f"{kind.plural}.{kind.group}")

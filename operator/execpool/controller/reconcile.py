@@ -15,7 +15,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -186,30 +186,30 @@ class Reconciler:
         return datetime.fromtimestamp(self.clock(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-async def reconcile_safely(reconciler: Reconciler, ref: PoolRef, failures: int) -> float | None:
-    """Reconcile once; whatever goes wrong is logged here and waited out, 0.1 s at first and a minute at most.
+async def pass_safely(work: Callable[[], Awaitable[float | None]], what: str, failures: int) -> float | None:
+    """Make one pass over a pool or an account; whatever goes wrong is logged here and waited out, 0.1 s at first and a minute at most.
 
     Raises:
         FencedError: we are no longer the leader; the caller's term is over.
     """
     started = time.monotonic()
     try:
-        due = await reconciler.reconcile(ref)
+        due = await work()
     except FencedError:
         raise
     except KubeError as error:
-        log.warning("reconcile failed", extra={"pool": ref.key, "error": str(error)})
+        log.warning("pass failed", extra={"subject": what, "error": str(error)})
     except Exception:
-        log.exception("reconcile failed unexpectedly", extra={"pool": ref.key})
+        log.exception("pass failed unexpectedly", extra={"subject": what})
     else:
         metrics.RECONCILES.labels("Done").inc()
         metrics.RECONCILE_SECONDS.observe(time.monotonic() - started)
         return due
     metrics.RECONCILES.labels("Failed").inc()
-    raise ReconcileFailedError(backoff(failures, 0.1, MOST_BACKOFF) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+    raise PassFailedError(backoff(failures, 0.1, MOST_BACKOFF) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
 
 
-class ReconcileFailedError(Exception):
+class PassFailedError(Exception):
     """A pass did not end well; `retry_after` seconds until the next attempt."""
 
     def __init__(self, retry_after: float) -> None:

@@ -6,11 +6,11 @@ the last one ended more than 50 ms ago; a storm of pod events costs at most twen
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from execpool.controller.pools import PoolRef
-from execpool.controller.reconcile import ReconcileFailedError, Reconciler, reconcile_safely
+from execpool.controller.reconcile import PassFailedError, Reconciler, pass_safely
 from execpool.kube.errors import FencedError
 
 log = logging.getLogger(__name__)
@@ -76,23 +76,28 @@ class PoolTasks:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _follow(self, ref: PoolRef, nudged: asyncio.Event) -> None:
-        failures = 0
         try:
-            while True:
-                nudged.clear()
-                try:
-                    due = await reconcile_safely(self.reconciler, ref, failures)
-                    failures = 0
-                except ReconcileFailedError as error:
-                    due, failures = error.retry_after, failures + 1
-                if due is None:
-                    return
-                await asyncio.sleep(min(DEBOUNCE_SECONDS, due))
-                await _wait(nudged, due)
+            await follow(lambda: self.reconciler.reconcile(ref), ref.key, nudged)
         except FencedError:
             self.on_fenced()
         finally:
             self._running.pop(ref.uid, None)
+
+
+async def follow(work: Callable[[], Awaitable[float | None]], what: str, nudged: asyncio.Event) -> None:
+    """Make passes until one says that its subject is gone: when due, or when nudged. Raises FencedError."""
+    failures = 0
+    while True:
+        nudged.clear()
+        try:
+            due = await pass_safely(work, what, failures)
+            failures = 0
+        except PassFailedError as error:
+            due, failures = error.retry_after, failures + 1
+        if due is None:
+            return
+        await asyncio.sleep(min(DEBOUNCE_SECONDS, due))
+        await _wait(nudged, due)
 
 
 async def _wait(nudged: asyncio.Event, seconds: float) -> None:

@@ -15,6 +15,9 @@ from typing import Any
 
 import kopf
 
+from execpool.api.v1alpha1 import TierKind
+from execpool.controller.account_tasks import AccountTasks
+from execpool.controller.composition import make_rounds
 from execpool.controller.demand import GATEWAY_LEASES, DemandBoard
 from execpool.controller.effects import Effects
 from execpool.controller.events import EventRecorder
@@ -28,6 +31,8 @@ from execpool.kube.client import KubeClient
 from execpool.kube.kinds import LEASES
 from execpool.kube.reflector import Reflector
 from execpool.providers.base import Provider
+from execpool.providers.by_kind import ProviderByKind
+from execpool.providers.e2b.provider import E2BProvider
 from execpool.settings import OperatorSettings
 
 log = logging.getLogger(__name__)
@@ -42,7 +47,7 @@ class Operator:
     settings: OperatorSettings
     configuration: Any
     kube: KubeClient
-    provider: Provider
+    pods: Provider
     leadership: Leadership
 
 
@@ -54,10 +59,14 @@ class Term:
         self._operator = operator
         self._over = asyncio.Event()
         self.board = DemandBoard(self._demand_changed)
-        effects = Effects(operator.kube, operator.provider)
+        # Made anew for each term: what was known of a record before may be another leader's past.
+        rounds = make_rounds(settings, operator.kube, operator.leadership)
+        sandboxes = E2BProvider(operator.kube, rounds.desks, settings.watched_namespaces())
+        provider = ProviderByKind({TierKind.PODS: operator.pods, TierKind.E2B: sandboxes})
+        effects = Effects(operator.kube, provider)
         reconciler = Reconciler(
             kube=operator.kube,
-            provider=operator.provider,
+            provider=provider,
             effects=effects,
             recorder=EventRecorder(operator.kube, settings.pod_name),
             demand_of=self.board.of,
@@ -65,6 +74,9 @@ class Term:
             start_timeout=settings.start_timeout_seconds,
         )
         self.tasks = PoolTasks(reconciler, on_fenced=self._over.set)
+        self.accounts = AccountTasks(rounds, on_fenced=self._over.set)
+        rounds.on_progress = rounds.desks.on_asked = self.accounts.nudge
+        rounds.desks.on_trouble = self.tasks.nudge_uid
         self.sweep = Sweep(operator.kube, effects, self.tasks, settings.watched_namespaces(), settings.resync_seconds)
 
     async def serve(self, stopping: asyncio.Event) -> None:
@@ -104,7 +116,7 @@ class Term:
         namespaces = self._operator.settings.watched_namespaces()
         scope: dict[str, Any] = {"namespaces": list(namespaces)} if namespaces else {"clusterwide": True}
         tasks = await kopf.spawn_tasks(
-            registry=make_registry(self.tasks, self._operator.configuration),
+            registry=make_registry(self.tasks, self.accounts, self._operator.configuration),
             settings=make_settings(),
             standalone=True,
             stop_flag=stop,
@@ -117,6 +129,7 @@ class Term:
         self, ours: list[asyncio.Task[Any]], roots: list[asyncio.Task[Any]], stop_kopf: asyncio.Event
     ) -> None:
         await self.tasks.close()
+        await self.accounts.close()
         for task in ours:
             task.cancel()
         await asyncio.gather(*ours, return_exceptions=True)

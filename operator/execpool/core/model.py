@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from execpool.api.names import Reason
-from execpool.api.v1alpha1 import ExecutionPoolSpec, ExecutionPoolStatus
+from execpool.api.v1alpha1 import ExecutionPoolSpec, ExecutionPoolStatus, TierKind
 from execpool.protocol import Egress
 
 
@@ -59,6 +59,8 @@ class Executor:
     message: str = ""
     """The provider's own words about `trouble`."""
     egress: Egress = Egress.UNKNOWN
+    kind: TierKind = TierKind.PODS
+    """What it is, and so which provider ends it; its tier may be of another kind by now."""
 
     @property
     def counts(self) -> bool:

@@ -44,7 +44,24 @@ AGE_JITTER = 0.1
 DRAIN_LOOK_SECONDS = 1.0
 """The end of a run is no event of the API server, so draining is polled."""
 
-HELD_TROUBLES = frozenset({Reason.IMAGE_UNAVAILABLE, Reason.UNSCHEDULABLE, Reason.CRASHING})
+HELD_TROUBLES = frozenset(
+    {
+        Reason.IMAGE_UNAVAILABLE,
+        Reason.UNSCHEDULABLE,
+        Reason.CRASHING,
+        Reason.ACCOUNT_NOT_FOUND,
+        Reason.ACCOUNT_AWAITED,
+        Reason.NOT_ALLOWED,
+        Reason.ENDPOINT_NOT_ALLOWED,
+        Reason.CREDENTIAL_INVALID,
+        Reason.FORBIDDEN,
+        Reason.BREAKER_OPEN,
+        Reason.ACCOUNT_FULL,
+        Reason.RATE_LIMITED,
+        Reason.BUDGET_EXHAUSTED,
+        Reason.TEMPLATE_REFUSED,
+    }
+)
 """Troubles that a replacement would share: such an executor is held, not replaced."""
 
 

@@ -218,3 +218,13 @@ def _is_sure(slot: Slot, known: Knowledge, now: float) -> bool:
     """True when nothing can have come of the attempt, the look at `now` having been empty too."""
     first = known.first_empty_look
     return first is not None and now >= max(first + BETWEEN_LOOKS_SECONDS, slot.attempt_at + VISIBLE_SECONDS)
+
+
+def has_run_out(slot: Slot, now: float) -> bool:
+    """True when every deadline that was granted, or may have been, has passed: for accounts that can no longer be asked.
+
+    An extension may have been granted whose answer was lost, until the recorded deadline at the latest.
+    """
+    if slot.sandbox_id:
+        return now >= slot.expires_at + LONG_TTL_SECONDS + ASK_TIMEOUT_SECONDS
+    return now >= slot.attempt_at + VISIBLE_SECONDS + SHORT_TTL_SECONDS

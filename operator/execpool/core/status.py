@@ -25,7 +25,18 @@ from execpool.core.model import Executor, Finding, Phase, Pool, Snapshot
 from execpool.core.planning import desired_warm, is_outdated
 from execpool.protocol import Egress
 
-STALLING = frozenset({Reason.INVALID_SPEC, Reason.RUNTIME_CLASS_NOT_FOUND, Reason.FORBIDDEN})
+STALLING = frozenset(
+    {
+        Reason.INVALID_SPEC,
+        Reason.RUNTIME_CLASS_NOT_FOUND,
+        Reason.FORBIDDEN,
+        Reason.ACCOUNT_NOT_FOUND,
+        Reason.NOT_ALLOWED,
+        Reason.ENDPOINT_NOT_ALLOWED,
+        Reason.CREDENTIAL_INVALID,
+        Reason.TEMPLATE_REFUSED,
+    }
+)
 """Reasons that waiting does not mend."""
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from execpool.api import names
 from execpool.api.names import Reason
-from execpool.api.v1alpha1 import ExecutionPoolSpec, ExecutionPoolStatus, Tier
+from execpool.api.v1alpha1 import ExecutionPoolSpec, ExecutionPoolStatus, Tier, TierKind
 from execpool.core.model import Executor, Phase, Pool
 from execpool.core.proof import KeyRing, RootKey
 from execpool.kube.client import Kube, Object
@@ -194,7 +194,11 @@ class PodsProvider:
         return self.keys.named(pod["metadata"].get("annotations", {}).get(names.ANNOTATION_KEY_ID, ""))
 
     def _wanted(self, pool: Pool) -> list[Object]:
-        return [make_network_policy(pool, tier, self.control_namespace) for tier in pool.spec.tiers]
+        return [
+            make_network_policy(pool, tier, self.control_namespace)
+            for tier in pool.spec.tiers
+            if tier.kind is TierKind.PODS
+        ]
 
     async def _policy(self, pool: Pool, name: str) -> Object | None:
         try:
@@ -209,8 +213,9 @@ class PodsProvider:
 
 
 def _dropped_tiers(pool: Pool) -> frozenset[str]:
-    """Return the tiers that the last status knew and the spec no longer names."""
-    return frozenset(tier.name for tier in pool.status.tiers) - {tier.name for tier in pool.spec.tiers}
+    """Return the tiers of pods that the last status knew and the spec no longer names, or names as another kind."""
+    known = {tier.name for tier in pool.status.tiers if tier.kind == TierKind.PODS}
+    return frozenset(known) - {tier.name for tier in pool.spec.tiers if tier.kind is TierKind.PODS}
 
 
 def _is_genuine(proof: Proof, secret: str, challenge: Challenge, executor_id: str) -> bool:

@@ -1,0 +1,36 @@
+"""The desks of all accounts: the pools' provider and the accounts' own tasks meet here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from execpool.providers.e2b.book import Book
+from execpool.providers.e2b.desk import Desk
+from execpool.providers.e2b.holds import Watches
+from execpool.providers.e2b.records import AccountName
+
+
+@dataclass
+class Desks:
+    """All desks of one term. `on_asked` is told of an account that something wants to draw on."""
+
+    watches: Watches = field(default_factory=Watches)
+    on_asked: Callable[[AccountName], None] = lambda _name: None
+    on_trouble: Callable[[str], None] = lambda _pool_uid: None
+    _desks: dict[AccountName, Desk] = field(default_factory=dict)
+
+    def of(self, name: AccountName) -> Desk:
+        """Return the desk of an account, made when there is none."""
+        if name not in self._desks:
+            self._desks[name] = Desk(name, self.watches, Book(self.on_trouble))
+        return self._desks[name]
+
+    async def forget(self, name: AccountName) -> None:
+        """Drop the desk of an account that is gone."""
+        desk = self._desks.pop(name, None)
+        if desk is not None:
+            await desk.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for desk in self._desks.values():
+            await desk.close()
