@@ -33,6 +33,10 @@ def _template(content: str) -> str:
     return _tier(f"max: 6, podTemplate: {{{content}}}")
 
 
+def _budget(content: str) -> str:
+    return f"{{budgets: [{{{content}}}], {_tier()}}}"
+
+
 def _limits(content: str) -> str:
     return _tier(f"max: 6, resources: {{limits: {{{content}}}}}")
 
@@ -93,6 +97,13 @@ tiers:
     maxAgeSeconds: 3000
     vcpus: 4
     memoryMib: 512
+""",
+    "budgets": """
+budgets:
+- {name: e2b-executions, tier: e2b, resource: Executions, limit: 60, windowSeconds: 60, burst: 10}
+- {name: per-user, resource: Executions, scope: User, limit: 120}
+- {name: per-user-slots, resource: Concurrency, scope: User, limit: 4, onExhausted: Refuse}
+tiers: [{name: e2b, e2b: {accountRef: {name: main}, max: 16}}]
 """,
     "Monty before Python": _two("max: 6, runtime: Monty", "max: 6, warm: 1", "scaledTier: a, "),
     "a bare None, which YAML takes for text": _tier("max: 6, network: None"),
@@ -197,6 +208,44 @@ INVALID_POOLS = (
         "{scaledTier: a, tiers: [{name: a, pods: {max: 1}}, {name: a, pods: {max: 2}}]}",
         "spec.tiers",
         "spec.tiers[1]",
+    ),
+    Invalid(
+        "a budget of a tier that is not there",
+        _budget("name: a, resource: Executions, limit: 1, tier: gpu"),
+        "spec.budgets",
+    ),
+    Invalid(
+        "a window of a budget that has none",
+        _budget("name: a, resource: Concurrency, limit: 1, windowSeconds: 60"),
+        "spec.budgets[0].resource",
+    ),
+    Invalid(
+        "a burst of a budget that has none",
+        _budget("name: a, resource: Concurrency, limit: 1, burst: 2"),
+        "spec.budgets[0].resource",
+    ),
+    Invalid("a budget of nothing", _budget("name: a, resource: Executions, limit: 0"), "spec.budgets[0].limit"),
+    Invalid("a budget without a limit", _budget("name: a, resource: Executions"), "spec.budgets[0].limit"),
+    Invalid(
+        "a budget of a later release", _budget("name: a, resource: SpendMicroUSD, limit: 1"), "spec.budgets[0].resource"
+    ),
+    Invalid(
+        "a budget for nobody we know",
+        _budget("name: a, resource: Executions, limit: 1, scope: Team"),
+        "spec.budgets[0].scope",
+    ),
+    Invalid(
+        "a budget that is exhausted in a way that is not there",
+        _budget("name: a, resource: Executions, limit: 1, onExhausted: Queue"),
+        "spec.budgets[0].onExhausted",
+    ),
+    Invalid(
+        "two budgets of one name",
+        "{budgets: [{name: a, resource: Executions, limit: 1}, {name: a, resource: Executions, limit: 2}], "
+        + _tier()
+        + "}",
+        "spec.budgets",
+        "spec.budgets[1]",
     ),
     Invalid("a label that is ours", _template("labels: {execpool.dev/pool: other}"), f"{_TEMPLATE}.labels"),
     Invalid("a label below our domain", _template("labels: {x.execpool.dev/a: b}"), f"{_TEMPLATE}.labels"),

@@ -250,8 +250,10 @@ def kube_with(*sandboxes: Sandbox, limits: dict[str, Any] | None = None) -> Fake
     """Return an API server with an account and the records of these sandboxes."""
     kube = FakeKube()
     kube.put(ACCOUNTS, "team", account(**limits or {}))
-    for sandbox in sandboxes:
-        kube.put(SANDBOXES, "team", sandbox.record())
+    for number, sandbox in enumerate(sandboxes):
+        record = sandbox.record()
+        record["metadata"]["creationTimestamp"] = f"2026-01-01T00:00:{number:02}Z"  # older ones are claimed first
+        kube.put(SANDBOXES, "team", record)
     return kube
 
 

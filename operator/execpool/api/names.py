@@ -126,6 +126,8 @@ class Refusal(StrEnum):
     NO_CAPACITY = "NoCapacity"
     BREAKER_OPEN = "BreakerOpen"
     """The account of every tier that could serve has to be left alone for longer than the execution may wait."""
+    CONTROL_PLANE_UNAVAILABLE = "ControlPlaneUnavailable"
+    """The API server does not answer, so no sandbox can be claimed; what is held goes on."""
     DRAINING = "Draining"
     DEADLINE_PASSED = "DeadlinePassed"
 

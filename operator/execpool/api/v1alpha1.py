@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import AwareDatetime, Field, StrictBool, StringConstraints
 
+from execpool.api.budgets import Budget, BudgetResource, BudgetScope, OnExhausted
 from execpool.api.e2b import (
     E2BAccountSpec,
     E2BAccountStatus,
@@ -32,6 +33,9 @@ from execpool.api.pods import (
 from execpool.api.status import Condition, ExecutionKeyStatus, ExecutionPoolStatus, TierStatus
 
 __all__ = [
+    "Budget",
+    "BudgetResource",
+    "BudgetScope",
     "Condition",
     "Deletion",
     "DeletionPolicy",
@@ -46,6 +50,7 @@ __all__ = [
     "ExecutionPoolStatus",
     "ImagePullSecret",
     "Network",
+    "OnExhausted",
     "PodTemplate",
     "PodsTier",
     "Queue",
@@ -89,7 +94,7 @@ class Tier(Model):
     """Name of the tier, unique in its pool."""
     pods: PodsTier | None = None
     """Executors as pods of this cluster."""
-    e2b: E2BTier | None = None
+    e2b: E2BTier | None = Field(default=None, alias="e2b")  # the generator of aliases would say e2B
     """Executors as E2B sandboxes of an account."""
 
     @property
@@ -162,6 +167,18 @@ class ExecutionPoolSpec(Model):
             holds=lambda self: len({tier.name for tier in self.tiers}) == len(self.tiers),
             field_path=".tiers",
         ),
+        Rule(
+            cel="!has(self.budgets) || self.budgets.all(b, self.budgets.exists_one(c, c.name == b.name))",
+            message="names of budgets must be unique in a pool",
+            holds=lambda self: len({budget.name for budget in self.budgets}) == len(self.budgets),
+            field_path=".budgets",
+        ),
+        Rule(
+            cel="!has(self.budgets) || self.budgets.all(b, !has(b.tier) || self.tiers.exists(t, t.name == b.tier))",
+            message="the tier of a budget must be one of the pool's tiers",
+            holds=lambda self: {budget.tier for budget in self.budgets} <= {None, *(tier.name for tier in self.tiers)},
+            field_path=".budgets",
+        ),
     )
 
     replicas: Annotated[int, Field(ge=0, le=1000, strict=True)] = 1
@@ -174,6 +191,10 @@ class ExecutionPoolSpec(Model):
     """What happens to running executions when the pool is deleted."""
     tiers: Annotated[list[Tier], Field(min_length=1, max_length=8, json_schema_extra=list_map("name"))]
     """Classes of capacity, in order of preference."""
+    budgets: Annotated[list[Budget], Field(max_length=16, json_schema_extra=list_map("name"))] = Field(
+        default_factory=list
+    )
+    """Limits of this pool's executions; those of the account hold above them."""
     queue: Queue = Field(default_factory=Queue)
     """How executions wait when every executor is busy."""
 

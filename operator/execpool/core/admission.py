@@ -11,18 +11,20 @@ executor that is claimed for its principal. Two rules follow:
 A claim under way *covers* as many waiting executions of its principal as it will bring slots; covered ones ask for nothing
 more. So a principal with two waiting executions and four slots an executor claims one executor, not two.
 
-    waiting --assign--> seated   (a slot is its own; nothing else decides about it any more)
-            --assign--> covered  (a claim for its principal is under way, or begins now)
+    waiting --assign--> seated    (a slot is its own; nothing else decides about it any more)
+            --assign--> covered   (a claim for its principal is under way, or begins now)
             --assign--> uncovered (counts against `maxDepth`, and is told to the operator as demand)
+            --assign--> held back (a budget or an account holds it back on all of its tiers: counts, and asks for nothing)
 """
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, KeysView, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from execpool.api.names import Isolation
 from execpool.core.isolation import is_at_least
+from execpool.core.passage import GatesOf, Hindrance, Passage, no_gates
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class Waiter:
     """False: only what is free or warm now will do."""
     floor: Isolation = Isolation.INTERPRETER
     """Least isolation of the executor."""
+    run_seconds: float = 0.0
+    """For so long the executor has to be there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class Offer:
     tier: str
     slots: int
     isolation: Isolation = Isolation.INTERPRETER
+    seconds_left: float = math.inf
+    """Until its deadline."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,9 @@ class Assignment:
     claims: tuple[tuple[str, str], ...] = ()
     """Principal and executor: claim it."""
     uncovered: tuple[Waiter, ...] = ()
-    """In order of the line: those for whom nothing is free and nothing is under way."""
+    """In order of the line: those for whom nothing is free and nothing is under way, with the tiers that are open to them."""
+    held_back: tuple[tuple[Waiter, Hindrance], ...] = ()
+    """In order of the line: those who may start on none of their tiers now."""
 
 
 @dataclass(slots=True)
@@ -95,26 +103,26 @@ class _Room:
         self._known = {principal: list(offers) for principal, offers in capacity.known.items()}
         self._warm = {tier: list(reversed(offers)) for tier, offers in capacity.warm.items()}
 
-    def take_slot(self, waiter: Waiter) -> str | None:
-        """Take a free slot for the waiter and return its executor."""
+    def take_slot(self, waiter: Waiter) -> Offer | None:
+        """Take a free slot for the waiter and return where."""
         return _take(self._free.get(waiter.principal, []), waiter)
 
-    def is_covered(self, waiter: Waiter) -> bool:
-        """True when a claim under way will have a slot for the waiter, which is then taken."""
-        return _take(self._coming.get(waiter.principal, []), waiter) is not None
+    def take_coming(self, waiter: Waiter) -> Offer | None:
+        """Take a slot that a claim under way will have, and return where."""
+        return _take(self._coming.get(waiter.principal, []), waiter)
 
-    def claim(self, waiter: Waiter) -> str | None:
+    def claim(self, waiter: Waiter) -> Offer | None:
         """Choose an executor to claim for the waiter; its further slots cover those behind it."""
         chosen = self._take_known(waiter) or self._take_warm(waiter)
         if chosen is None:
             return None
         if chosen.slots > 1:
             self._coming.setdefault(waiter.principal, []).append(_Slots(chosen, chosen.slots - 1))
-        return chosen.executor
+        return chosen
 
     def _take_known(self, waiter: Waiter) -> Offer | None:
         known = self._known.get(waiter.principal, [])
-        chosen = next((offer for tier in waiter.tiers for offer in known if _may_serve(offer, tier, waiter)), None)
+        chosen = next((offer for tier in waiter.tiers for offer in known if serves(offer, tier, waiter)), None)
         if chosen is not None:
             known.remove(chosen)
         return chosen
@@ -123,7 +131,7 @@ class _Room:
         for tier in waiter.tiers:
             warm = self._warm.get(tier, [])
             for index in range(len(warm) - 1, -1, -1):
-                if _may_serve(warm[index], tier, waiter):
+                if serves(warm[index], tier, waiter):
                     return warm.pop(index)
         return None
 
@@ -135,36 +143,44 @@ def _by_principal(offers: Mapping[str, Sequence[Offer]]) -> dict[str, list[_Slot
     }
 
 
-def _may_serve(offer: Offer, tier: str, waiter: Waiter) -> bool:
-    return offer.tier == tier and is_at_least(offer.isolation, waiter.floor)
+def serves(offer: Offer, tier: str, waiter: Waiter) -> bool:
+    """True when an executor of this tier will do for a waiter."""
+    there = offer.tier == tier and offer.seconds_left > waiter.run_seconds
+    return there and is_at_least(offer.isolation, waiter.floor)
 
 
-def _take(rooms: list[_Slots], waiter: Waiter) -> str | None:
-    room = next((room for tier in waiter.tiers for room in rooms if _may_serve(room.offer, tier, waiter)), None)
+def _take(rooms: list[_Slots], waiter: Waiter) -> Offer | None:
+    room = next((room for tier in waiter.tiers for room in rooms if serves(room.offer, tier, waiter)), None)
     if room is None:
         return None
     room.left -= 1
     if room.left == 0:
         rooms.remove(room)
-    return room.offer.executor
+    return room.offer
 
 
-def assign(line: Iterable[Waiter], capacity: Capacity) -> Assignment:
-    """Hand out what there is, in the order of the line."""
-    room = _Room(capacity)
+def assign(line: Iterable[Waiter], capacity: Capacity, gates_of: GatesOf = no_gates, now: float = 0.0) -> Assignment:
+    """Hand out what there is, in the order of the line, to those whom the gates let through."""
+    room, passage = _Room(capacity), Passage(gates_of, now)
     seats: list[tuple[int, str]] = []
     claims: list[tuple[str, str]] = []
     uncovered: list[Waiter] = []
+    held_back: list[tuple[Waiter, Hindrance]] = []
     for waiter in line:
-        if (executor := room.take_slot(waiter)) is not None:
-            seats.append((waiter.number, executor))
-        elif room.is_covered(waiter):
+        tiers = passage.open_tiers(waiter.principal, waiter.tiers)
+        if not tiers:
+            held_back.append((waiter, passage.hold_back(waiter.principal, waiter.tiers)))
             continue
-        elif (executor := room.claim(waiter)) is not None:
-            claims.append((waiter.principal, executor))
+        free = waiter if tiers == waiter.tiers else replace(waiter, tiers=tiers)
+        if (chosen := room.take_slot(free)) is not None:
+            seats.append((waiter.number, chosen.executor))
+        elif (chosen := room.take_coming(free)) is None and (chosen := room.claim(free)) is not None:
+            claims.append((waiter.principal, chosen.executor))
+        if chosen is None:
+            uncovered.append(free)
         else:
-            uncovered.append(waiter)
-    return Assignment(tuple(seats), tuple(claims), tuple(uncovered))
+            passage.pass_through(waiter.principal, chosen.tier)
+    return Assignment(tuple(seats), tuple(claims), tuple(uncovered), tuple(held_back))
 
 
 def wanted_executors(uncovered: Iterable[Waiter], slots: Mapping[str, int]) -> dict[str, int]:

@@ -3,7 +3,11 @@
 `core.admission` decides who is next; this gives those decisions their effect. Everything happens on one thread. Changes of
 the claims table and of the line ask for a look at both (`pump`), which comes in the loop's next turn: however many changes
 come at once, they cost one. A look at a long line takes a while, so the next one waits until that is a small part of the
-time. An execution that finds a free slot takes it without a look, unless somebody of its principal waits for just that.
+time. An execution that finds a free slot takes it without a look, unless somebody of its principal waits for just that, or
+somebody waits for a budget.
+
+Budgets, and the state of an account, are gates (`core.gates`): a seat is given once all that stand before it let it through.
+Whoever cannot get through in time is refused at once, with what holds it back.
 """
 
 import asyncio
@@ -11,11 +15,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from execpool.api.names import Isolation, Refusal
+from execpool.api.names import Isolation
 from execpool.core.admission import Line, Waiter, assign, seconds_until_a_turn, wanted_executors
+from execpool.core.passage import GatesOf, Hindrance, Passage, no_gates
 from execpool.gateway.claims import Claims
 from execpool.gateway.errors import GatewayError
 from execpool.gateway.seats import Seat
+from execpool.gateway.turned_away import Occupancy, kept_out, not_claimable, nothing_free, too_late, too_many
 
 HANDSHAKE_SECONDS = 2.0
 """What `maxWaitSeconds: 0` leaves for the claim of an executor that is warm."""
@@ -30,6 +36,12 @@ SHORTEST_REST_SECONDS = 0.002
 LATE_SECONDS = 0.002
 """How long after a deadline to look for those who have missed it: timers have a coarser clock."""
 
+MARGIN_SECONDS = 10.0
+"""What an execution takes beside its run: a context, a few round trips, the end of what overran."""
+LEAST_LEFT_SECONDS = 540.0
+"""Longer runs lean on the operator, which renews the deadline of a sandbox every 300 s to 900 s: without it no sandbox would
+have so much left."""
+
 OnWait = Callable[[int], None]
 
 
@@ -41,6 +53,8 @@ class _Place:
     seat: asyncio.Future[Seat]
     on_wait: OnWait
     told: int = 0
+    hindrance: Hindrance | None = None
+    """What held it back at the last look."""
 
     @property
     def waiter(self) -> Waiter:
@@ -66,16 +80,20 @@ class Admission:
     Attributes:
         max_depth: most executions for which nothing is free and nothing is under way.
         on_change: called when those who wait, and so the demand, may have changed.
+        gates: what stands before an execution beside the lack of an executor.
     """
 
     def __init__(self, claims: Claims, name: str) -> None:
         self.max_depth = 0
         self.on_change: Callable[[], None] = lambda: None
+        self.gates: GatesOf = no_gates
         self._claims = claims
         self._name = name
         self._line = Line()
         self._places: dict[int, _Place] = {}
         self._uncovered: tuple[Waiter, ...] = ()
+        self._held_back = 0
+        self._opening: asyncio.TimerHandle | None = None
         self._arrivals = 0
         self._run_seconds = 1.0
         self._newcomers: list[_Place] = []
@@ -84,13 +102,24 @@ class Admission:
         self._rest_until = 0.0
 
     def ticket(
-        self, principal: str, tiers: tuple[str, ...], *, max_wait: float, floor: Isolation | None = None
+        self,
+        principal: str,
+        tiers: tuple[str, ...],
+        *,
+        max_wait: float,
+        floor: Isolation | None = None,
+        run_seconds: float = 0.0,
     ) -> Ticket:
-        """Return a ticket that ends `max_wait` seconds from now; 0 means: only what is free or warm now."""
+        """Return a ticket that ends `max_wait` seconds from now; 0 means: only what is free or warm now.
+
+        The executor has to be there for `run_seconds`, or for a part of it that nothing renews (LEAST_LEFT_SECONDS).
+        """
         self._arrivals += 1
         deadline = asyncio.get_running_loop().time() + (max_wait or HANDSHAKE_SECONDS)
         least = floor or Isolation.INTERPRETER
-        return Ticket(Waiter(self._arrivals, principal, tiers, deadline, patient=max_wait > 0, floor=least))
+        lasts = min(run_seconds + MARGIN_SECONDS, LEAST_LEFT_SECONDS)
+        patient = max_wait > 0
+        return Ticket(Waiter(self._arrivals, principal, tiers, deadline, patient, floor=least, run_seconds=lasts))
 
     async def enter(self, ticket: Ticket, on_wait: OnWait) -> Seat:
         """Return a slot of an executor that serves the principal.
@@ -100,19 +129,39 @@ class Admission:
             on_wait: told the position (1 is next) when it has to wait, and when that changes.
 
         Raises:
-            GatewayError: QueueFull, WaitTooLong, DeadlinePassed, or why the pool no longer serves.
+            GatewayError: QueueFull, WaitTooLong, BudgetExhausted, BreakerOpen, DeadlinePassed, or why the pool no longer
+                serves.
         """
         waiter = ticket.waiter
-        if waiter.deadline <= asyncio.get_running_loop().time():
-            raise self._too_late()
+        now = asyncio.get_running_loop().time()
+        if waiter.deadline <= now:
+            raise too_late(self._seen())
         seat = None
-        if waiter.principal not in self._line.principals():
-            seat = self._claims.take(waiter.principal, waiter.tiers, waiter.floor)
-        return seat if seat is not None else await self._wait(ticket, on_wait)
+        if waiter.principal not in self._line.principals() and not self._held_back:
+            open_tiers = Passage(self.gates, now).open_tiers(waiter.principal, waiter.tiers)
+            seat = self._claims.take(waiter, open_tiers)
+        return self._let_through(waiter, seat) if seat is not None else await self._wait(ticket, on_wait)
+
+    def leave(self, seat: Seat) -> None:
+        """Give a slot back. What did not start is given back to the budgets too."""
+        for gate in seat.passed:
+            gate.leave(started=seat.has_started)
+        self._claims.release(seat)
+
+    def _let_through(self, waiter: Waiter, seat: Seat) -> Seat:
+        now = asyncio.get_running_loop().time()
+        seat.passed = self.gates(waiter.principal, seat.target.tier)
+        for gate in seat.passed:
+            gate.take(now)
+        return seat
 
     def waiting(self) -> int:
         """Return how many executions wait."""
         return len(self._line)
+
+    def held_back(self) -> int:
+        """Return how many of them a budget or an account holds back."""
+        return self._held_back
 
     def wanted(self) -> dict[str, int]:
         """Return, by tier, how many more executors those who wait could use."""
@@ -129,7 +178,7 @@ class Admission:
 
     def pump(self) -> None:
         """See to it that what there is soon goes to those whose turn it is."""
-        if self._looking is not None or not (self._line or self._uncovered):
+        if self._looking is not None or not (self._line or self._uncovered or self._held_back):
             return
         loop = asyncio.get_running_loop()
         rest = self._rest_until - loop.time()
@@ -141,7 +190,8 @@ class Admission:
         began = time.perf_counter()
         loop = asyncio.get_running_loop()
         for waiter in self._line.expired(loop.time()):
-            self._refuse(self._places[waiter.number], self._too_late())
+            place = self._places[waiter.number]
+            self._refuse(place, self._too_late(place))
         self._hand_out()
         self._tell_soon()
         self.on_change()
@@ -149,27 +199,51 @@ class Admission:
 
     def _hand_out(self) -> None:
         """Give what there is to those whose turn it is; refuse newcomers for whom there is no room to wait."""
-        decision = assign(self._line, self._claims.capacity(self._line.principals()))
+        now = asyncio.get_running_loop().time()
+        decision = assign(self._line, self._claims.capacity(self._line.principals()), self.gates, now)
         for number, executor in decision.seats:
             self._line.leave(number)
             place = self._places[number]
             if not place.seat.done():  # its caller may have gone a moment ago
-                place.seat.set_result(self._claims.take_at(executor))
+                place.seat.set_result(self._let_through(place.waiter, self._claims.take_at(executor)))
         for principal, executor in decision.claims:
             self._claims.begin(principal, executor)
+        hindrances = {waiter.number: hindrance for waiter, hindrance in decision.held_back}
+        still = sorted((*decision.uncovered, *(waiter for waiter, _ in decision.held_back)), key=_number)
+        staying = self._sort_out(still, hindrances, now)
+        self._uncovered = tuple(waiter for waiter in staying if waiter.number not in hindrances)
+        self._held_back = len(staying) - len(self._uncovered)
+        self._look_when_open([hindrances[waiter.number] for waiter in staying if waiter.number in hindrances])
+
+    def _sort_out(self, still: list[Waiter], hindrances: dict[int, Hindrance], now: float) -> list[Waiter]:
+        """Refuse those for whom waiting is of no use, and newcomers for whom there is no room; return the others."""
         newcomers = {place.waiter.number for place in self._newcomers}
         self._newcomers.clear()
         staying: list[Waiter] = []
-        for waiter in decision.uncovered:
+        for waiter in still:
             place = self._places[waiter.number]
-            if not waiter.patient:
-                self._refuse(place, self._nothing_free())
+            hindrance = place.hindrance = hindrances.get(waiter.number)
+            patience = waiter.deadline - now if waiter.patient else 0.0
+            if hindrance is not None and (not waiter.patient or not hindrance.ends_before(patience)):
+                self._refuse(place, kept_out(self._seen(), hindrance, now))
+            elif not waiter.patient:
+                self._refuse(place, nothing_free(self._seen()))
             elif len(staying) >= self.max_depth and waiter.number in newcomers and not place.ticket.has_waited:
-                self._refuse(place, self._too_many(len(staying)))
+                self._refuse(place, too_many(self._seen(), len(staying), self.max_depth))
             else:
                 staying.append(waiter)
                 self._welcome(place, len(staying))
-        self._uncovered = tuple(staying)
+        return staying
+
+    def _look_when_open(self, hindrances: list[Hindrance]) -> None:
+        """Look again when the first of these will have ended; those that nobody can foresee end with an event."""
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
+        foreseen = [hindrance.seconds for hindrance in hindrances if hindrance.seconds > 0]
+        if foreseen:
+            pause = min(foreseen) + LATE_SECONDS
+            self._opening = asyncio.get_running_loop().call_later(pause, self.pump)
 
     async def _wait(self, ticket: Ticket, on_wait: OnWait) -> Seat:
         loop = asyncio.get_running_loop()
@@ -184,7 +258,7 @@ class Admission:
             return await place.seat
         except asyncio.CancelledError:
             if _is_granted(place):
-                self._claims.release(place.seat.result())
+                self.leave(place.seat.result())
             raise
         finally:
             timer.cancel()
@@ -220,26 +294,23 @@ class Admission:
                 place.told = position
                 place.on_wait(position)
 
-    # Refusals, with what was observed
+    # Refusals
 
-    def _too_many(self, waiting: int) -> GatewayError:
-        sentence = f"{waiting} executions wait in pool {self._name}, which allows {self.max_depth}; {self._occupancy()}"
-        return GatewayError(Refusal.QUEUE_FULL, sentence, retry_after=self._retry_after())
+    def _too_late(self, place: _Place) -> GatewayError:
+        if place.hindrance is not None:
+            return kept_out(self._seen(), place.hindrance, asyncio.get_running_loop().time())
+        if self._claims.is_control_plane_away and self._claims.has_warm_sandbox(place.waiter.tiers):
+            return not_claimable(self._seen())
+        return too_late(self._seen())
 
-    def _nothing_free(self) -> GatewayError:
-        sentence = f"nothing is free in pool {self._name} and maxWaitSeconds is 0; {self._occupancy()}"
-        return GatewayError(Refusal.WAIT_TOO_LONG, sentence, retry_after=self._retry_after())
+    def _seen(self) -> Occupancy:
+        waiting = len(self._uncovered) + self._held_back
+        pace = seconds_until_a_turn(waiting, self._claims.slots_held(), self._run_seconds)
+        return Occupancy(self._name, self._claims.held(), self._claims.ready(), len(self._line), pace)
 
-    def _too_late(self) -> GatewayError:
-        sentence = f"no executor of pool {self._name} became free in time; {self._occupancy()}"
-        return GatewayError(Refusal.DEADLINE_PASSED, sentence, retry_after=self._retry_after())
 
-    def _occupancy(self) -> str:
-        held, ready = self._claims.held(), self._claims.ready()
-        return f"{held} of {ready} ready executors are held, {len(self._line)} executions wait"
-
-    def _retry_after(self) -> float:
-        return seconds_until_a_turn(len(self._uncovered), self._claims.slots_held(), self._run_seconds)
+def _number(waiter: Waiter) -> int:
+    return waiter.number
 
 
 def _is_granted(place: _Place) -> bool:

@@ -1,11 +1,15 @@
 """What an answer of E2B's edge or of a sandbox that is not 200 says: whether code may have started, and what to do.
 
     SandboxLostError    a GoneError: there is no such sandbox any more; its record is ended
+    FailingError        a BusyError: E2B's edge or the sandbox answers 5xx
 
 Before `/execute` nothing has started, whatever comes. Of `/execute` itself that is sure only for answers that are given
 without the code having been looked at.
 """
 
+from dataclasses import dataclass
+
+from execpool.core.breaker import Seen
 from execpool.gateway.executors import (
     BusyError,
     ExecutorError,
@@ -14,6 +18,7 @@ from execpool.gateway.executors import (
     LostError,
     NotStartedError,
     RejectedError,
+    UnreachableError,
 )
 
 LONGEST_PACE_SECONDS = 60.0
@@ -25,10 +30,39 @@ class SandboxLostError(GoneError):
     """E2B knows no such sandbox."""
 
 
+class FailingError(BusyError):
+    """It answers that it fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a request that has ended says about its account."""
+
+    seen: Seen
+    is_answer: bool = True
+    """False when there was none."""
+    retry_after: float = 0.0
+
+
+def sight_of(error: ExecutorError | None) -> Sight:
+    """Return what a request says that ended in this error, or was taken."""
+    match error:
+        case None:
+            return Sight(Seen.SUCCESS)
+        case UnreachableError():
+            return Sight(Seen.FAILURE, is_answer=False)
+        case FailingError() | ImpostorError() | LostError():
+            return Sight(Seen.FAILURE)
+        case BusyError():
+            return Sight(Seen.NEUTRAL, retry_after=error.retry_after)
+        case _:
+            return Sight(Seen.NEUTRAL)
+
+
 def error_before(name: str, status: int, body: bytes, retry_after: str) -> NotStartedError:
     """Return the error for an answer to anything before `/execute`."""
     sure = _sure(name, status, body, retry_after)
-    return sure if sure is not None else BusyError(f"{name} answered {status}")
+    return sure if sure is not None else FailingError(f"{name} answered {status}")
 
 
 def error_of_execute(name: str, status: int, body: bytes, retry_after: str) -> ExecutorError:

@@ -3,7 +3,8 @@
     1 authenticate    who calls                                        Unauthenticated
     2 find            the pool as last observed                        PoolNotFound, PoolSuspended, Draining, ...
     3 route           the tiers that may serve it, and why             InvalidRequest, UnsupportedOption
-    4 enter           a slot of an executor that serves its principal  QueueFull, WaitTooLong, DeadlinePassed, NoCapacity
+    4 enter           a slot of an executor that serves its principal, QueueFull, WaitTooLong, DeadlinePassed, NoCapacity
+                      once budgets and accounts let it through         BudgetExhausted, BreakerOpen
     5 run             streaming, within limits of our own              NotSupported
     6 settle          one answer, one audit line; elsewhere (back to 4) only if it is proven that nothing started
 
@@ -101,7 +102,9 @@ class Gateway:
         route = _route(pool, order)
         principal = principal_id(caller.tenant, order.user)
         max_wait = pool.max_wait(order.max_wait_seconds)
-        ticket = pool.admission.ticket(principal, route.tiers, max_wait=max_wait, floor=order.min_isolation)
+        ticket = pool.admission.ticket(
+            principal, route.tiers, max_wait=max_wait, floor=order.min_isolation, run_seconds=order.timeout_seconds
+        )
         course = Course(execution, order, pool, route, ticket, may_start, began)
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._active.add(task)
@@ -144,7 +147,7 @@ class Gateway:
                 course.stand_up()
                 _learn_from(pool, seat, error)
             finally:
-                pool.claims.release(seat)
+                pool.admission.leave(seat)
         sentence = f"{MAX_FALSE_STARTS} executors of pool {pool.name} turned the execution away"
         raise GatewayError(Refusal.NO_CAPACITY, sentence, retry_after=1)
 
@@ -163,11 +166,13 @@ class Gateway:
         try:
             end = await self._stream(course, seat, feed)
         except (LostError, BrokenReplyError, MisbehavedError) as error:
+            seat.has_started = True
             return _unknown(course, seat, error)
         finally:
             running.dec()
         seat.entry.failures = 0
         if end.status == RunStatus.NOT_SUPPORTED:
+            seat.has_started = False
             raise NotSupportedError(end.message)
         return course.answer(Outcome(end.status), end.reason, end.message)
 
@@ -181,6 +186,7 @@ class Gateway:
                 aclosing(self._client.execute(seat.target, seat.grant, course.run_id, order)) as lines,
             ):
                 await anext(lines)  # it has been taken; until then clients keep limits of their own
+                seat.has_started = True
                 limit.reschedule(loop.time() + order.timeout_seconds + self._overtime)
                 feed.started(seat.target.name, seat.target.tier)
                 async for line in lines:
@@ -259,7 +265,9 @@ def _learn_from(pool: ServedPool, seat: Seat, error: ExecutorError) -> None:
     """Let the claims table know what an executor's refusal says about it."""
     if isinstance(error, StaleError):
         pool.claims.turn_stale(seat)
-    elif isinstance(error, BusyError | UnreachableError):
+    elif isinstance(error, BusyError):
+        pool.claims.rest(seat.entry, error.retry_after)
+    elif isinstance(error, UnreachableError):
         pool.claims.rest(seat.entry)
     else:
         pool.claims.give_up(seat.entry)

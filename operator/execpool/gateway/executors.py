@@ -12,6 +12,7 @@ may have started, so the tree is drawn by that:
      |    +-- BusyError          429, 503: no free slot, or not able to right now
      |    +-- ImpostorError      it could not prove who it is, or does not accept our proof: no code was sent
      |    +-- UnreachableError   no connection
+     |    |    +-- ControlPlaneError  no answer of the API server, where claims of sandboxes are
      |    +-- NotSupportedError  NotSupported as the run's end: Monty lacks what the code needs, and nothing has happened
      +-- LostError           the request was written, its end never came: unknown
      |    +-- UnresponsiveError  silence past every limit; it is retired
@@ -69,6 +70,10 @@ class ImpostorError(NotStartedError):
 
 class UnreachableError(NotStartedError):
     """No connection could be made."""
+
+
+class ControlPlaneError(UnreachableError):
+    """The API server did not do what a claim needs."""
 
 
 class NotSupportedError(NotStartedError):

@@ -6,24 +6,28 @@ UID: one that is deleted and made again under its name is another pool, with oth
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pydantic import ValidationError
 
 from execpool.api.names import Isolation, Refusal
-from execpool.api.v1alpha1 import ExecutionPoolSpec, ExecutionPoolStatus
+from execpool.api.v1alpha1 import ExecutionPoolSpec, ExecutionPoolStatus, TierKind
 from execpool.core.claiming import Target
+from execpool.core.gates import Gate
+from execpool.core.holding import TierRoom, holds_to_end
 from execpool.core.isolation import isolation_of
 from execpool.core.model import Demand
+from execpool.gateway.accounts import Accounts
 from execpool.gateway.admission import Admission
 from execpool.gateway.auth import Caller
+from execpool.gateway.budgets import PoolBudgets
 from execpool.gateway.claims import Claims
 from execpool.gateway.errors import GatewayError
 from execpool.gateway.executors import ExecutorClient
 from execpool.gateway.pods import pool_uid_of, target_of
 from execpool.gateway.sandboxes import Records
 from execpool.kube.client import EventType, Object
-from execpool.telemetry.metrics import CLAIMED, RUNNING, WAITING
+from execpool.telemetry.metrics import CLAIMED, HELD_BACK, RUNNING, WAITING
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +45,17 @@ class ServedPool:
         admission: its queue.
     """
 
-    def __init__(self, key: tuple[str, str], uid: str, client: ExecutorClient) -> None:
+    def __init__(self, key: tuple[str, str], uid: str, client: ExecutorClient, accounts: Accounts) -> None:
         self.key = key
         self.uid = uid
         self.isolation: dict[str, Isolation] = {}
         self.claims = Claims(key, client)
         self.admission = Admission(self.claims, key[1])
+        self.admission.gates = self._gates
+        self._accounts = accounts
+        self._budgets = PoolBudgets(asyncio.get_running_loop().time)
+        self._accounts_of: dict[str, tuple[str, str]] = {}
+        self._rooms: dict[str, TierRoom] = {}
         self._spec: ExecutionPoolSpec | None = None
         self._is_deleting = False
 
@@ -76,6 +85,13 @@ class ServedPool:
             }
             self.claims.slots = {tier.name: tier.sizing.slots for tier in self._spec.tiers}
             self.admission.max_depth = self._spec.queue.max_depth
+            self._budgets.observe(self._spec.budgets)
+            sandboxes = [(tier.name, tier.as_e2b()) for tier in self._spec.tiers if tier.kind is TierKind.E2B]
+            self._accounts_of = {
+                name: (tier.account_ref.namespace or self.key[0], tier.account_ref.name) for name, tier in sandboxes
+            }
+            self._rooms = {name: TierRoom(tier.max, float(tier.idle_seconds)) for name, tier in sandboxes}
+            self.admission.pump()
         if (refusal := self.refusal()) is not None:
             self.admission.refuse_all(lambda: self.refusal() or refusal)
 
@@ -89,6 +105,20 @@ class ServedPool:
             return GatewayError(Refusal.POOL_SUSPENDED, f"pool {self.name} is suspended; spec.suspend is true")
         return None
 
+    def end_holds(self) -> None:
+        """End sandboxes that have been idle for too long, that others wait for, or that should have ended before."""
+        idle, for_others = holds_to_end(self.claims.holds(), self._rooms, self.admission.wanted())
+        for why, chosen in (("idle", idle), ("others wait", for_others)):
+            for executor in chosen:
+                log.info("hold ended", extra={"pool": self.name, "executor": executor, "why": why})
+                self.claims.spend(executor)
+        self.claims.end_spent()
+
+    def _gates(self, principal: str, tier: str) -> Sequence[Gate]:
+        account = self._accounts_of.get(tier)
+        gates = self._budgets.gates(principal, tier)
+        return gates if account is None else [*gates, *self._accounts.gates(account)]
+
     def demand(self) -> Demand:
         """Return what the operator is told about it."""
         return Demand(waiting=self.admission.wanted(), claims=self.claims.held())
@@ -100,11 +130,15 @@ class Pools:
     Args:
         records: reads the records of E2B sandboxes.
         client: speaks to executors of every kind.
+        accounts: what E2B accounts allow.
         on_change: called when claims or waiting may have changed anywhere.
     """
 
-    def __init__(self, records: Records, client: ExecutorClient, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, records: Records, client: ExecutorClient, accounts: Accounts, on_change: Callable[[], None]
+    ) -> None:
         self._records = records
+        self._accounts = accounts
         self._client = client
         self._on_change = on_change
         self._by_name: dict[str, dict[str, ServedPool]] = {}
@@ -188,6 +222,16 @@ class Pools:
             raise refusal
         return pool
 
+    def end_holds(self) -> None:
+        """End the holds of sandboxes whose time has come."""
+        for pool in self.all():
+            pool.end_holds()
+
+    def pump_all(self) -> None:
+        """Let everybody's queue look again: an account lets more through."""
+        for pool in self.all():
+            pool.admission.pump()
+
     async def recover(self) -> None:
         """Learn from the executors whom they serve."""
         await asyncio.gather(*(pool.claims.recover() for pool in self.all()))
@@ -204,10 +248,11 @@ class Pools:
     def _add(self, wire: Object) -> None:
         metadata = wire["metadata"]
         key = (metadata["namespace"], metadata["name"])
-        pool = ServedPool(key, metadata["uid"], self._client)
+        pool = ServedPool(key, metadata["uid"], self._client, self._accounts)
         self._by_uid[pool.uid] = pool
         self._by_name.setdefault(key[0], {})[key[1]] = pool
         WAITING.labels(*key).set_function(pool.admission.waiting)
+        HELD_BACK.labels(*key).set_function(pool.admission.held_back)
         CLAIMED.labels(*key).set_function(pool.claims.held)
         for target in self._targets.get((key[0], pool.uid), {}).values():
             pool.claims.observe(target)
@@ -227,7 +272,7 @@ class Pools:
         namespace, name = pool.key
         if self._by_name[namespace].get(name) is pool:
             del self._by_name[namespace][name]
-            for gauge in (WAITING, CLAIMED, RUNNING):
+            for gauge in (WAITING, HELD_BACK, CLAIMED, RUNNING):
                 gauge.remove(*pool.key)
         task = asyncio.create_task(pool.claims.close())
         self._closing.add(task)

@@ -14,11 +14,10 @@ from datetime import UTC, datetime
 
 from execpool.api.e2b import SandboxPhase
 from execpool.core.claiming import SandboxRecord, Target
-from execpool.gateway.executors import BusyError, GoneError, TakenError, UnreachableError
+from execpool.gateway.executors import BusyError, ControlPlaneError, GoneError, TakenError
 from execpool.gateway.sandboxes import Records
 from execpool.kube.client import Kube, Object
-from execpool.kube.errors import ConflictError, KubeError, NotFoundError, OverloadedError
-from execpool.kube.errors import UnreachableError as NoAnswerError
+from execpool.kube.errors import ConflictError, KubeError, NotFoundError, OverloadedError, UnreachableError
 from execpool.kube.kinds import SANDBOXES
 
 log = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ class SandboxClaims:
             TakenError: another principal holds it.
             GoneError: it is being ended, or its tokens do not open.
             BusyError: it changes all the time.
-            UnreachableError: the API server does not answer; whether it was claimed will show.
+            ControlPlaneError: the API server does not answer; whether it was claimed will show.
         """
         for _ in range(TRIES):
             epoch = target.as_sandbox().epoch + 1
@@ -70,24 +69,24 @@ class SandboxClaims:
         except NotFoundError:
             return
         except KubeError as error:
-            raise UnreachableError(f"record {target.name} was not deleted: {error}") from error
+            raise ControlPlaneError(f"record {target.name} was not deleted: {error}") from error
 
     async def _write(self, target: Target, principal: str, epoch: int) -> bool:
         """Write a claim against the version that was read; False when it is not known to have been done."""
         record = target.as_sandbox()
         patch = {
-            "metadata": {"resourceVersion": record.resource_version},
+            "metadata": {"resourceVersion": record.resource_version, "uid": target.uid},
             "status": {"phase": SandboxPhase.CLAIMED, "claim": self._claim(principal, epoch)},
         }
         try:
             await self._kube.patch(SANDBOXES, record.namespace, target.name, patch, subresource="status")
-        except (ConflictError, NoAnswerError, OverloadedError) as error:
+        except (ConflictError, UnreachableError, OverloadedError) as error:
             log.info("claim to be looked up", extra={"record": target.name, "error": str(error)})
             return False
         except NotFoundError as error:
             raise GoneError(f"record {target.name} is gone") from error
         except KubeError as error:
-            raise UnreachableError(f"record {target.name} could not be claimed: {error}") from error
+            raise ControlPlaneError(f"record {target.name} could not be claimed: {error}") from error
         return True
 
     async def _read(self, target: Target) -> Target:
@@ -96,7 +95,7 @@ class SandboxClaims:
         except NotFoundError as error:
             raise GoneError(f"record {target.name} is gone") from error
         except KubeError as error:
-            raise UnreachableError(f"record {target.name} could not be read: {error}") from error
+            raise ControlPlaneError(f"record {target.name} could not be read: {error}") from error
         found = self._records.target_of(wire) if wire["metadata"]["uid"] == target.uid else None
         if found is None:
             raise GoneError(f"record {target.name} has no sandbox for us any more")

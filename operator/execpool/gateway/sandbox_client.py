@@ -24,7 +24,7 @@ import aiohttp
 import orjson
 
 from execpool.core.claiming import Target
-from execpool.gateway.e2b_answers import SandboxLostError, error_before, error_of_execute
+from execpool.gateway.e2b_answers import SandboxLostError, Sight, error_before, error_of_execute, sight_of
 from execpool.gateway.e2b_stream import RunEnd
 from execpool.gateway.events import LineSplitter, MisbehavedError
 from execpool.gateway.executors import (
@@ -67,11 +67,18 @@ class SandboxClient:
 
     Args:
         claims: who holds which record.
+        on_sight: told what requests say about their account.
         on_spent: told of a sandbox that must serve nobody any more.
     """
 
-    def __init__(self, claims: SandboxClaims, on_spent: Callable[[Target], None]) -> None:
+    def __init__(
+        self,
+        claims: SandboxClaims,
+        on_sight: Callable[[Target, Sight], None],
+        on_spent: Callable[[Target], None],
+    ) -> None:
         self._claims = claims
+        self._on_sight = on_sight
         self._on_spent = on_spent
         self._tasks: set[asyncio.Task[Any]] = set()
         self._session = aiohttp.ClientSession(
@@ -102,15 +109,26 @@ class SandboxClient:
     async def execute(self, target: Target, grant: ClaimGrant, run_id: str, order: Order) -> AsyncGenerator[bytes]:
         del grant, run_id  # E2B knows neither: the record is what fences, and a context runs nothing twice
         context = await self._fresh_context(target)
+        is_taken = False
         try:
             async with aclosing(self._run(target, context, order)) as lines:
                 async for line in lines:
+                    if not is_taken:
+                        is_taken = True
+                        self._report(target, None)
                     yield line
-        except (SandboxLostError, ImpostorError):
-            self._on_spent(target)
+        except ExecutorError as error:
+            # What breaks a run that has begun may be the program's own doing, and says nothing about the account.
+            if not is_taken:
+                self._report(target, error)
             raise
         finally:
             self._spawn(self._delete_context(target, context))
+
+    def _report(self, target: Target, error: ExecutorError | None) -> None:
+        self._on_sight(target, sight_of(error))
+        if isinstance(error, SandboxLostError | ImpostorError):
+            self._on_spent(target)
 
     # One run
 
@@ -163,8 +181,8 @@ class SandboxClient:
         except asyncio.CancelledError:
             self._spawn(self._delete_when_made(target, making))
             raise
-        except (SandboxLostError, ImpostorError):
-            self._on_spent(target)
+        except ExecutorError as error:
+            self._report(target, error)
             raise
 
     async def _create_context(self, target: Target) -> str:

@@ -1,9 +1,11 @@
 """Rows of the claims table, and the slots that executions take in them. Changed by `claims.py` alone."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from execpool.core.claiming import Target
+from execpool.core.gates import Gate
 from execpool.protocol import ClaimGrant
 
 
@@ -21,6 +23,11 @@ class Entry:
     failures: int = 0
     is_spent: bool = False
     """It serves nobody any more, and ends with the last run on it."""
+    is_ending: bool = False
+    """It is being told to end."""
+    held_since: float = 0.0
+    idle_since: float = 0.0
+    """Its last run ended then, or its holder became known."""
 
     @property
     def is_there(self) -> bool:
@@ -30,10 +37,14 @@ class Entry:
 
 @dataclass(slots=True, eq=False)
 class Seat:
-    """One slot of an executor, taken. Whoever has it gives it back with `Claims.release`, once."""
+    """One slot of an executor, taken. Whoever has it gives it back with `Admission.leave`, once."""
 
     entry: Entry
     grant: ClaimGrant
+    passed: Sequence[Gate] = ()
+    """Gates that let its execution through."""
+    has_started: bool = False
+    """Something of the execution may have run here."""
 
     @property
     def target(self) -> Target:

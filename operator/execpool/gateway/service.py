@@ -28,6 +28,7 @@ from execpool.api.v1alpha1 import TierKind
 from execpool.core.claiming import Target
 from execpool.core.demand import write_demand
 from execpool.core.proof import KeyRing
+from execpool.gateway.accounts import Accounts
 from execpool.gateway.auth import Keys
 from execpool.gateway.bodies import Budget
 from execpool.gateway.demand import DemandPublisher
@@ -40,7 +41,7 @@ from execpool.gateway.sandbox_claims import SandboxClaims
 from execpool.gateway.sandbox_client import SandboxClient
 from execpool.gateway.sandboxes import Records
 from execpool.kube.client import Kube
-from execpool.kube.kinds import KEYS, PODS, POOLS, SANDBOXES
+from execpool.kube.kinds import ACCOUNTS, KEYS, PODS, POOLS, SANDBOXES
 from execpool.kube.reflector import Reflector
 from execpool.serving import bounded
 from execpool.settings import GatewaySettings
@@ -48,6 +49,8 @@ from execpool.settings import GatewaySettings
 log = logging.getLogger(__name__)
 
 KEEP_ALIVE_SECONDS = 75
+HOLDS_SECONDS = 1.0
+"""How often it is looked whether holds of sandboxes should end."""
 
 
 class _Server(uvicorn.Server):
@@ -91,14 +94,15 @@ class Service:
         self._settings = settings
         records = Records(key_ring)
         claims = SandboxClaims(kube, records, settings.pod_name, now=time.time)
-        sandboxes = SandboxClient(claims, on_spent=self._on_spent)
+        accounts = Accounts(asyncio.get_running_loop().time, self._on_accounts)
+        sandboxes = SandboxClient(claims, on_sight=accounts.saw, on_spent=self._on_spent)
         self._client = Executors({TierKind.PODS: PodClient(key_ring), TierKind.E2B: sandboxes})
-        self._pools = Pools(records, self._client, self._on_change)
+        self._pools = Pools(records, self._client, accounts, self._on_change)
         self._keys = Keys(now=time.time)
         self._gateway = Gateway(self._keys, self._pools, self._client, overtime=settings.overtime_seconds)
         self._budget = Budget(settings.max_pending_bytes, settings.max_pending_bytes_per_tenant)
         self._demand = DemandPublisher(kube, settings, self._told)
-        self._reflectors = _reflectors(kube, settings, self._keys, self._pools)
+        self._reflectors = _reflectors(kube, settings, self._keys, self._pools, accounts)
         self.ready = asyncio.Event()
         self._is_draining = False
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -142,6 +146,7 @@ class Service:
         self._spawn("health", self._health.serve())
         self._spawn("api", self._api.serve())
         self._spawn("demand", self._get_ready())
+        self._spawn("holds", self._end_holds())
 
     async def stop(self) -> None:
         """Drain, then end everything."""
@@ -156,6 +161,11 @@ class Service:
         await self._pools.close()
         await self._client.close()
         log.info("gateway stopped")
+
+    async def _end_holds(self) -> None:
+        while True:
+            await asyncio.sleep(HOLDS_SECONDS)
+            self._pools.end_holds()
 
     async def _get_ready(self) -> None:
         """Learn all there is to know, say that we are ready, and keep the demand told from then on."""
@@ -187,6 +197,9 @@ class Service:
             max_body_bytes=self._settings.max_body_bytes,
             is_draining=lambda: self._is_draining,
         )
+
+    def _on_accounts(self) -> None:
+        self._pools.pump_all()
 
     def _on_spent(self, target: Target) -> None:
         self._pools.spend(target)
@@ -235,7 +248,7 @@ def _server(app: ASGIApp, settings: GatewaySettings, port: int) -> _Server:
     )
 
 
-def _reflectors(kube: Kube, settings: GatewaySettings, keys: Keys, pools: Pools) -> list[Reflector]:
+def _reflectors(kube: Kube, settings: GatewaySettings, keys: Keys, pools: Pools, accounts: Accounts) -> list[Reflector]:
     namespaces: tuple[str | None, ...] = settings.watched_namespaces() or (None,)
     return [
         reflector
@@ -244,6 +257,7 @@ def _reflectors(kube: Kube, settings: GatewaySettings, keys: Keys, pools: Pools)
             Reflector(kube, POOLS, namespace=namespace, on_change=pools.on_pool),
             Reflector(kube, KEYS, namespace=namespace, on_change=keys.on_change),
             Reflector(kube, PODS, namespace=namespace, labels=names.LABEL_POOL, on_change=pools.on_pod),
+            Reflector(kube, ACCOUNTS, namespace=namespace, on_change=accounts.on_account),
             Reflector(kube, SANDBOXES, namespace=namespace, on_change=pools.on_sandbox),
         )
     ]

@@ -28,6 +28,12 @@ WAITING = Gauge("execpool_waiting_executions", "Executions waiting for an execut
 RUNNING = Gauge("execpool_running_executions", "Executions running.", POOL)
 CLAIMED = Gauge("execpool_claims_held", "Executors held by this gateway.", POOL)
 CLAIMS = Counter("execpool_claims", "Claims by outcome.", [*POOL, "tier", "outcome"])
+HELD_BACK = Gauge("execpool_held_back_executions", "Waiting executions that a budget or an account holds back.", POOL)
+BREAKER_OPEN = Gauge(
+    "execpool_gateway_breaker_open",
+    "1 while an account's data plane is left alone or probed.",
+    ["namespace", "account"],
+)
 WAIT_SECONDS = Histogram("execpool_wait_seconds", "Wait for an executor.", POOL, buckets=SECONDS)
 RUN_SECONDS = Histogram("execpool_run_seconds", "Duration of a run.", POOL, buckets=SECONDS)
 OVERHEAD_SECONDS = Histogram(
