@@ -31,6 +31,7 @@ from execpool.providers.e2b.desk import Desk
 from execpool.providers.e2b.desks import Desks
 from execpool.providers.e2b.holds import Watches
 from execpool.providers.e2b.provider import E2BProvider
+from execpool.providers.e2b.recording import Recorder
 from execpool.providers.e2b.records import AccountName, RecordWriter
 from execpool.providers.e2b.slot_driver import SlotDriver
 from execpool.providers.e2b.sweeping import Sweeper
@@ -68,6 +69,7 @@ class Parts:
     sweeper: type[Sweeper] = Sweeper
     provider: type[E2BProvider] = E2BProvider
     client: type[E2BClient] = E2BClient
+    tagger: type[Tagger] = Tagger
     driver_options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -80,8 +82,14 @@ class AccountWorld:
     endpoints: tuple[str, ...] = ()
     crash: Callable[[str, bool], bool] = lambda _effect, _after: False
     crashes: int = 0
+    comes_back: bool = True
+    """Whether an operator that died is started again."""
     waiting: dict[str, int] = field(default_factory=dict)
     effects: list[str] = field(default_factory=list)
+    unannounced: int = 0
+    """Sandboxes of ours that were made although no record stood for them."""
+    unrecorded: int = 0
+    """Most sandboxes of ours whose id no record had, at a moment when nothing was under way."""
     _dead: bool = False
 
     def __post_init__(self) -> None:
@@ -90,17 +98,23 @@ class AccountWorld:
         self.kube.after = lambda call: self._on_kube(call, after=True)
         self.fault_before: Callable[[Call], None] = lambda _call: None
         self.fault_after: Callable[[Call], None] = lambda _call: None
+        self.e2b.on_make = self._announce
         self.start_operator()
+
+    def _announce(self, tag: dict[str, str]) -> None:
+        uids = {one["metadata"]["uid"] for one in self.records()}
+        self.unannounced += "execpool-record" in tag and tag["execpool-record"] not in uids
 
     def start_operator(self) -> None:
         """A process without memory."""
         clock = lambda: self.now  # noqa: E731
         watches = Watches(clock, clock, lambda: 1.0)
-        tagger = Tagger("")
+        writer = RecordWriter(self.kube)
+        tagger = self.parts.tagger("")
         self.rounds = AccountRounds(
             kube=self.kube,
             desks=Desks(watches),
-            driver=self.parts.driver(RecordWriter(self.kube), KEYS, tagger, clock, **self.parts.driver_options),
+            driver=self.parts.driver(writer, Recorder(writer, KEYS), tagger, clock, **self.parts.driver_options),
             sweeper=self.parts.sweeper(tagger, clock),
             equipper=Equipper(
                 CredentialsReader(self.kube, "execpool-system:execpool-operator"),
@@ -122,6 +136,7 @@ class AccountWorld:
             clock=clock,
             empty_list_pause=0.0,
         )
+        self.rounds.desks.on_relief = self.reconciler.effects.forgive
 
     # The scene
 
@@ -163,7 +178,8 @@ class AccountWorld:
         refs = pools or tuple(ref_of(one) for one in self.kube.peek(POOLS))
         end = self.now + seconds
         while self.now < end:
-            await self.work(refs)
+            if self.comes_back or not self.crashes:
+                await self.work(refs)
             self.now += step
 
     async def work(self, refs: tuple[PoolRef, ...] | None = None) -> None:
@@ -173,17 +189,24 @@ class AccountWorld:
         for _ in range(20):
             before = (len(self.kube.writes()), len(self.e2b.requests))
             try:
-                for ref in refs:
-                    await self._quietly(self.reconciler.reconcile(ref))
-                for name in sorted(names | {ACCOUNT}):
-                    await self._quietly(self.rounds.attend(name))
-                    await self.rounds.settle(name)
-                if self._dead:
-                    raise CrashError
+                await self._pass(refs, names)
             except CrashError:
                 await self._restart()
+                if not self.comes_back:
+                    break
             if before == (len(self.kube.writes()), len(self.e2b.requests)):
-                return
+                break
+        ours = {name for name, one in self.e2b.alive().items() if one.tag.get("execpool-record")}
+        self.unrecorded = max(self.unrecorded, len(ours - self.recorded()))
+
+    async def _pass(self, refs: tuple[PoolRef, ...], names: set[AccountName]) -> None:
+        for ref in refs:
+            await self._quietly(self.reconciler.reconcile(ref))
+        for name in sorted(names | {ACCOUNT}):
+            await self._quietly(self.rounds.attend(name))
+            await self.rounds.settle(name)
+        if self._dead:
+            raise CrashError
 
     async def _quietly(self, work: Awaitable[Any]) -> None:
         try:

@@ -19,7 +19,6 @@ from typing import Any
 from aiohttp import web
 
 KEY = "e2b_00"
-PAGE_FAULT = "list"
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,7 @@ class ScriptedE2B:
     page: int = 100
     ignores_filter: bool = False
     fault: Callable[[str], Fault | None] = lambda _operation: None
+    on_make: Callable[[dict[str, str]], None] = lambda _tag: None
     sandboxes: dict[str, Sandbox] = field(default_factory=dict)
     requests: list[tuple[float, str]] = field(default_factory=list)
     idempotency_keys: list[str] = field(default_factory=list)
@@ -110,6 +110,7 @@ class ScriptedE2B:
     def make(self, template: str = "base", tag: dict[str, str] | None = None, seconds: float = 300.0) -> Sandbox:
         """Let somebody have a sandbox."""
         now, name = self.clock(), f"i{next(self._ids):020d}"
+        self.on_make(dict(tag or {}))
         made = Sandbox(name, template, dict(tag or {}), now, now + seconds, now + self.lag)
         self.sandboxes[name] = made
         alive = [one.tag.get("execpool-record") for one in self.alive().values()]

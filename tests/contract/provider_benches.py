@@ -20,6 +20,7 @@ from execpool.kube.client import KubeClient
 from execpool.kube.fake import FakeKube
 from execpool.kube.kinds import PODS
 from execpool.kube.resources import ExecutorProfile
+from execpool.providers.base import Provider
 from execpool.providers.control import HttpControl
 from execpool.providers.fake import FakeExecutors, FakeKubelet
 from execpool.providers.pods import PodsProvider
@@ -31,7 +32,7 @@ KEYS = KeyRing((RootKey(secrets.token_bytes(32)),))
 class Bench(Protocol):
     """Where a provider is tried."""
 
-    provider: PodsProvider
+    provider: Provider
     pool: Pool
 
     async def pass_time(self) -> None:

@@ -40,9 +40,13 @@ CLUSTER_NAMESPACE = "kube-system"
 STEPS_AT_ONCE = 32
 LONGEST_REST = 60.0
 SHORTEST_REST = 0.02
+FORGET_SECONDS = 180.0
+"""An account that does not exist is remembered so long after a pool last wanted to draw on it."""
 STATUS_INTERVAL = 5.0
 """Figures change a status at most this often; conditions change it at once."""
 KUBE_RETRY_SECONDS = 1.0
+LONGEST_STEP_REST = 10.0
+"""How long a step's wish to wait is kept; afterwards the driver says again, from what is known then."""
 
 
 @dataclass(frozen=True)
@@ -93,18 +97,21 @@ class AccountRounds:
         account = await self._read(name)
         records, _ = await self.list_records()
         mine = [record for record in records if record.account == name]
-        if account is None and not mine:
+        desk, works = self.desks.of(name), self._works.setdefault(name, _Works())
+        if account is None and not mine and desk.watches.steady() - desk.asked_at > FORGET_SECONDS:
             await self._forget(name)
             return None
-        desk, works = self.desks.of(name), self._works.setdefault(name, _Works())
         self._reap(desk, works)
         desk.book.read(mine)
+        self.sweeper.expect(name, max(len(records), account.status.sandboxes.ours if account else 0))
         if not works.steps and works.sweep is None:
             await desk.tidy()
         fault = (account.fault if account else None) or await self._name_cluster()
         await self.equipper.equip(desk, account.spec if account else None, fault)
         if account is not None:
             self._count_money(desk, account)
+        for pool_uid in desk.admitted():
+            self.desks.on_relief(pool_uid)
         rests = [self._start_steps(desk, works), self._start_sweep(desk, works), self.equipper.rests(desk)]
         rests.append(await self._tell(desk, works, account))
         return max(min(*rests, LONGEST_REST), SHORTEST_REST)
@@ -170,7 +177,8 @@ class AccountRounds:
                 raise error
             elif isinstance(ended := task.result(), Later):
                 known = desk.book.records.get(uid)
-                works.resting[uid] = (now + ended.seconds, known.resource_version if known else "")
+                rest = min(ended.seconds, LONGEST_STEP_REST)
+                works.resting[uid] = (now + rest, known.resource_version if known else "")
             elif isinstance(ended, Over):
                 works.over[uid] = ended.record
         if works.sweep is not None and works.sweep.done():
@@ -258,7 +266,9 @@ class AccountRounds:
         waited = now - works.status_written
         if not over and waited < STATUS_INTERVAL and figures_differ_only(account.status, status):
             return STATUS_INTERVAL - waited
-        body = {"metadata": {"resourceVersion": account.resource_version}, "status": status.wire()}
+        # A merge patch keeps what it does not name: limits that are no longer learned must be named to go.
+        learned = {"learnedLimits": view.learned.model_dump(by_alias=True)}
+        body = {"metadata": {"resourceVersion": account.resource_version}, "status": status.wire() | learned}
         name = desk.name
         await self.kube.patch(ACCOUNTS, name.namespace, name.name, body, subresource="status")
         works.status_written = now

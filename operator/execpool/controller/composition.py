@@ -9,6 +9,7 @@ from execpool.controller.leadership import Leadership
 from execpool.kube.client import Kube
 from execpool.providers.e2b.client import E2BClient
 from execpool.providers.e2b.desks import Desks
+from execpool.providers.e2b.recording import Recorder
 from execpool.providers.e2b.records import RecordWriter
 from execpool.providers.e2b.slot_driver import SlotDriver
 from execpool.providers.e2b.sweeping import Sweeper
@@ -20,11 +21,12 @@ SERVICE_ACCOUNT = "execpool-operator"
 
 def make_rounds(settings: OperatorSettings, kube: Kube, leadership: Leadership) -> AccountRounds:
     """Return what attends to accounts, with nothing in its memory."""
+    writer = RecordWriter(kube)
     tagger = Tagger(settings.cluster_id, leadership.epoch)
     return AccountRounds(
         kube=kube,
         desks=Desks(),
-        driver=SlotDriver(RecordWriter(kube), settings.key_ring(), tagger, time.time),
+        driver=SlotDriver(writer, Recorder(writer, settings.key_ring()), tagger, time.time),
         sweeper=Sweeper(tagger, time.time),
         equipper=Equipper(
             reader=CredentialsReader(kube, f"{settings.namespace}:{SERVICE_ACCOUNT}"),

@@ -72,6 +72,10 @@ class Effects:
         """Drop what is remembered of a pool that is gone."""
         self._failures.pop(uid, None)
 
+    def forgive(self, uid: str) -> None:
+        """Drop the failed creations of a pool: what caused them is known to be over."""
+        self._failures.pop(uid, None)
+
     async def apply(self, pool: Pool, decision: Plan) -> tuple[Pool, list[Outcome]]:
         """Carry a plan out. One failure does not stop the rest, except where the rest stands on it."""
         outcomes: list[Outcome] = []

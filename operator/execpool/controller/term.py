@@ -63,7 +63,7 @@ class Term:
         rounds = make_rounds(settings, operator.kube, operator.leadership)
         sandboxes = E2BProvider(operator.kube, rounds.desks, settings.watched_namespaces())
         provider = ProviderByKind({TierKind.PODS: operator.pods, TierKind.E2B: sandboxes})
-        effects = Effects(operator.kube, provider)
+        self._effects = effects = Effects(operator.kube, provider)
         reconciler = Reconciler(
             kube=operator.kube,
             provider=provider,
@@ -77,6 +77,7 @@ class Term:
         self.accounts = AccountTasks(rounds, on_fenced=self._over.set)
         rounds.on_progress = rounds.desks.on_asked = self.accounts.nudge
         rounds.desks.on_trouble = self.tasks.nudge_uid
+        rounds.desks.on_relief = self._relieve
         self.sweep = Sweep(operator.kube, effects, self.tasks, settings.watched_namespaces(), settings.resync_seconds)
 
     async def serve(self, stopping: asyncio.Event) -> None:
@@ -141,6 +142,10 @@ class Term:
             # A watch that cannot be ended would act in the next term; a new process is the only sure end.
             log.critical("kopf did not stop")
             os._exit(1)
+
+    def _relieve(self, pool_uid: str) -> None:
+        self._effects.forgive(pool_uid)
+        self.tasks.nudge_uid(pool_uid)
 
     def _demand_changed(self, before: str, after: str) -> None:
         self.tasks.nudge_key({*pools_named(before), *pools_named(after)})

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from execpool.api.names import Reason
-from execpool.core.slots import SHORT_TTL_SECONDS, Knowledge, Slot, SlotPhase
+from execpool.core.slots import LONG_TTL_SECONDS, Knowledge, Slot, SlotPhase
 from execpool.core.spending import Grant
 from execpool.providers.e2b.records import Record
 
@@ -112,7 +112,9 @@ class Book:
 
 
 def grant_of(record: Record, price: int) -> Grant:
-    """Return the time that a record's sandbox was granted, or may have been."""
+    """Return the time that a record's sandbox was granted, or may have been.
+
+    At least its first long deadline: a sandbox that could not be kept for that is not worth being asked for.
+    """
     slot = record.slot
-    until = slot.expires_at if slot.sandbox_id else slot.attempt_at + SHORT_TTL_SECONDS
-    return Grant(price, slot.attempt_at, until)
+    return Grant(price, slot.attempt_at, max(slot.expires_at, slot.attempt_at + LONG_TTL_SECONDS))

@@ -17,7 +17,7 @@ from execpool.api.names import Reason
 from execpool.core.breaker import Breaker, BreakerState, Seen
 from execpool.core.budget import NANOSECONDS, Bucket, Rate, SpendWindow
 from execpool.core.learning import LearnedNumber, LearnedRate
-from execpool.core.slots import SHORT_TTL_SECONDS
+from execpool.core.slots import LONG_TTL_SECONDS
 from execpool.core.spending import DAY_SECONDS, NO_LIMIT, cost, price
 from execpool.providers.e2b.book import Book
 from execpool.providers.e2b.client import E2BApi
@@ -61,6 +61,10 @@ class Desk:
     """E2B's words when it last refused the key; empty since it was accepted, or another one came."""
     foreign: int = 0
     """Sandboxes of others at the last sweep."""
+    asked_at: float = float("-inf")
+    """When a pool last wanted to draw on it, by the steady clock."""
+    turned_away: dict[str, tuple[str, str, int]] = field(default_factory=dict)
+    """Pools that wanted one more sandbox and were refused: by UID, their namespace, template and price."""
     _api: E2BApi | None = None
     _put_away: list[E2BApi] = field(default_factory=list)
     """Clients of earlier keys; calls may still be under way on them."""
@@ -106,8 +110,20 @@ class Desk:
             or self.hold_of_breaker()
             or self._hold_of_template(template)
             or self._hold_of_number(self.book.planned())
-            or self._hold_of_money(cost(price_of_one, SHORT_TTL_SECONDS))
+            or self._hold_of_money(cost(price_of_one, LONG_TTL_SECONDS))
         )
+
+    def turn_away(self, pool_uid: str, namespace: str, template: str, price_of_one: int) -> None:
+        """Note that a pool was refused, so that it is told when it would not be any more."""
+        self.asked_at = self.watches.steady()
+        self.turned_away[pool_uid] = (namespace, template, price_of_one)
+
+    def admitted(self) -> list[str]:
+        """Return the UIDs of pools that were refused and would not be now, and forget them."""
+        pools = [uid for uid, wanted in self.turned_away.items() if self.hold_for_record(*wanted) is None]
+        for uid in pools:
+            del self.turned_away[uid]
+        return pools
 
     def hold_for_ask(self, record: Record) -> Hold | None:
         """Return why a record's sandbox may not be asked for now; None when it may. What it costs is reserved already."""

@@ -11,11 +11,18 @@ from execpool.providers.e2b.records import AccountName
 
 @dataclass
 class Desks:
-    """All desks of one term. `on_asked` is told of an account that something wants to draw on."""
+    """All desks of one term.
+
+    Attributes:
+        on_asked: told of an account that a pool wants to draw on.
+        on_trouble: told the UID of a pool whose sandboxes are in other trouble than before.
+        on_relief: told the UID of a pool that was refused a sandbox and would not be now.
+    """
 
     watches: Watches = field(default_factory=Watches)
     on_asked: Callable[[AccountName], None] = lambda _name: None
     on_trouble: Callable[[str], None] = lambda _pool_uid: None
+    on_relief: Callable[[str], None] = lambda _pool_uid: None
     _desks: dict[AccountName, Desk] = field(default_factory=dict)
 
     def of(self, name: AccountName) -> Desk:

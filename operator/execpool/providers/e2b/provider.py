@@ -14,8 +14,8 @@ from execpool.api.e2b import SandboxPhase
 from execpool.api.names import Reason
 from execpool.api.v1alpha1 import ExecutionPoolSpec, ExecutionPoolStatus, Tier
 from execpool.core.model import Executor, Pool
-from execpool.core.slots import SHORT_TTL_SECONDS
-from execpool.core.spending import Grant, price
+from execpool.core.slots import LONG_TTL_SECONDS
+from execpool.core.spending import Grant, cost, price
 from execpool.kube.client import Kube
 from execpool.kube.errors import (
     ConflictError,
@@ -81,11 +81,13 @@ class E2BProvider:
         price_of_one = price(e2b.vcpus, e2b.memory_mib, desk.spec.prices) if desk.spec is not None else 0
         hold = desk.hold_for_record(pool.namespace, e2b.template, price_of_one)
         if hold is not None:
+            desk.turn_away(pool.uid, pool.namespace, e2b.template, price_of_one)
             self.desks.on_asked(account)
             raise _error_of(hold)
         name = f"{pool.name[:30]}-{tier.name[:12]}-{self.draw_name()}"
         key = f"{pool.namespace}/{name}"
-        desk.book.draft(key, Grant(price_of_one, now, now + SHORT_TTL_SECONDS))
+        desk.reserve(cost(price_of_one, LONG_TTL_SECONDS))  # counted from its record once that has been read
+        desk.book.draft(key, Grant(price_of_one, now, now + LONG_TTL_SECONDS))
         try:
             await self.kube.create(SANDBOXES, pool.namespace, make_record(pool, tier, name, now))
         except UnreachableError as error:

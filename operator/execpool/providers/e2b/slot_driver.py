@@ -13,14 +13,14 @@ then our write is answered 409, and everything is decided again from the record 
 """
 
 import logging
+import math
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from execpool.api.e2b import LONGEST_LIFE_SECONDS, SandboxPhase
 from execpool.api.names import Reason
-from execpool.core.proof import KeyRing
-from execpool.core.sealing import NONCE_BYTES, SandboxAccess, seal
+from execpool.core.sealing import NONCE_BYTES
 from execpool.core.slots import (
     BETWEEN_LOOKS_SECONDS,
     LONG_TTL_SECONDS,
@@ -43,20 +43,19 @@ from execpool.core.slots import (
 )
 from execpool.core.spending import cost
 from execpool.core.times import format_time
-from execpool.kube.errors import ConflictError, NotFoundError, UnreachableError
-from execpool.providers.e2b.addresses import sandbox_url
-from execpool.providers.e2b.book import Trouble
+from execpool.kube.errors import ConflictError, NotFoundError
+from execpool.providers.e2b.book import Trouble, grant_of
 from execpool.providers.e2b.desk import Desk
 from execpool.providers.e2b.errors import (
     AnsweredError,
     E2BError,
     GoneError,
     HeldBackError,
-    PacedError,
     RefusedError,
     UnsentError,
 )
 from execpool.providers.e2b.holds import Hold
+from execpool.providers.e2b.recording import Recorder
 from execpool.providers.e2b.records import Record, RecordWriter
 from execpool.providers.e2b.tags import Tagger, sightings
 from execpool.providers.e2b.wire import SANDBOX_ID, Created
@@ -104,7 +103,7 @@ class SlotDriver:
     """Drives records; what it knows between two calls is in the desk's book."""
 
     writer: RecordWriter
-    keys: KeyRing
+    recorder: Recorder
     tagger: Tagger
     clock: Callable[[], float]
     draw_nonce: Callable[[], bytes] = lambda: secrets.token_bytes(NONCE_BYTES)
@@ -132,7 +131,7 @@ class SlotDriver:
             except NotFoundError:
                 progress = Vanished()
             except HeldBackError as error:
-                progress = Later(error.retry_after)
+                progress = Later(min(error.retry_after, RETRY_SECONDS))
             except E2BError as error:
                 log.info("call to E2B failed", extra={"record": record.key, "error": str(error)})
                 progress = Later(RETRY_SECONDS)
@@ -203,15 +202,12 @@ class SlotDriver:
         return await self._note(desk, record, created, asked_at)
 
     def _refused(self, desk: Desk, record: Record, error: E2BError) -> Progress:
-        """Nothing came of it; the desk says when to ask again."""
+        """Nothing came of it; the desk says when it may be asked for again."""
         log.info("sandbox not created", extra={"record": record.key, "error": str(error)})
         hold = desk.hold_for_ask(record)
         if hold is not None:
             self._blame(desk, record, hold)
-        waits = [RETRY_SECONDS, hold.seconds if hold else 0.0]
-        if isinstance(error, PacedError | HeldBackError):
-            waits[0] = error.retry_after
-        return Later(max(waits))
+        return Later(RETRY_SECONDS)
 
     def _lost(self, desk: Desk, record: Record, error: E2BError) -> Progress:
         """Nobody knows what came of it: from here on it is looked for."""
@@ -221,34 +217,14 @@ class SlotDriver:
         return Later(RETRY_SECONDS)
 
     async def _note(self, desk: Desk, record: Record, created: Created, asked_at: float) -> Progress:
-        """Write the id of a sandbox into its record, whatever has become of the record; kill it when there is none."""
-        current: Record | None = record
-        tries = 0
-        while current is not None and current.status.sandbox_id in ("", created.sandbox_id):
-            ends = current.slot.phase is SlotPhase.TERMINATING
-            try:
-                noted = await self.writer.write_status(
-                    current,
-                    phase=SandboxPhase.TERMINATING if ends else SandboxPhase.READY,
-                    sandboxID=created.sandbox_id,
-                    expiresAt=format_time(asked_at + self.short_ttl),
-                    sealedTokens=self._sealed(desk, current, created),
-                    message=None,
-                )
-            except (ConflictError, NotFoundError):
-                current = await self.writer.read(current)
-            except UnreachableError:
-                tries += 1
-                if tries == MOST_STEPS:
-                    raise  # it is known by its tag, and will be found by it
-            else:
-                desk.book.learn(record.uid, Knowledge())
-                desk.book.blame(noted, None)
-                log.info("sandbox recorded", extra={"record": record.key, "sandbox": created.sandbox_id})
-                return Again(desk.book.wrote(noted))
-        log.warning("a sandbox whose record is gone is killed", extra={"record": record.key})
-        await desk.kill(created.sandbox_id)
-        return Vanished() if current is None else Again(desk.book.wrote(current))
+        until = asked_at + self.short_ttl
+        noted = await self.recorder.note(desk, record, created, until, self.draw_nonce())
+        if noted is None:
+            return Vanished()
+        desk.book.learn(record.uid, Knowledge())
+        desk.book.blame(noted, None)
+        log.info("sandbox recorded", extra={"record": record.key, "sandbox": created.sandbox_id})
+        return Again(desk.book.wrote(noted))
 
     async def _look(self, desk: Desk, record: Record) -> Progress:
         listed = await desk.listing(self.tagger.tag_of_record(record))
@@ -277,19 +253,18 @@ class SlotDriver:
         return Again(desk.book.wrote(written))
 
     async def _extend(self, desk: Desk, record: Record, sandbox_id: str) -> Progress:
-        now = self.clock()
-        gain = self._gain(desk, record, now)
-        is_claimed = record.slot.phase is SlotPhase.CLAIMED
         if not SANDBOX_ID.fullmatch(sandbox_id):
             return await self._mark_lost(desk, record)  # E2B never named it so
+        is_claimed = record.slot.phase is SlotPhase.CLAIMED
         if not is_claimed and not desk.is_allowed(record.namespace):
             return await self._retire(desk, record, f"account {desk.name.key} no longer allows this namespace")
-        if not desk.reserve(cost(desk.price_of(record), gain), anyway=is_claimed):
-            return await self._retire(
-                desk, record, f"nothing is left of the account's {desk.spend.limit} micro-dollars"
-            )
+        now = self.clock()
+        until = self._paid_until(desk, record, record.slot.expires_at + self._gain(desk, record, now), is_claimed)
+        if until - record.slot.expires_at < WORTH_SECONDS:
+            message = f"of the {desk.spend.limit} micro-dollars that the account may spend a day nothing is left"
+            return await self._retire(desk, record, message)
         try:
-            await desk.extend(sandbox_id, LONG_TTL_SECONDS)
+            await desk.extend(sandbox_id, math.floor(until - now))
         except GoneError:
             known = desk.book.knowledge(record.uid)
             desk.book.learn(record.uid, replace(known, is_gone=True))
@@ -298,8 +273,17 @@ class SlotDriver:
             log.info("deadline not moved", extra={"record": record.key, "error": str(error)})
             return Later(BETWEEN_LOOKS_SECONDS)
         desk.book.doubted.discard(record.uid)
-        until = record.slot.expires_at + gain
         return Again(desk.book.wrote(await self.writer.write_status(record, expiresAt=format_time(until))))
+
+    def _paid_until(self, desk: Desk, record: Record, wanted: float, is_claimed: bool) -> float:
+        """Return until when a sandbox may live: as wanted when that can be paid for, else as long as is reserved already.
+
+        A claimed one is paid for in any case: it runs to its end.
+        """
+        price = desk.price_of(record)
+        reserved = grant_of(record, price).until
+        extra = cost(price, wanted - reserved)
+        return wanted if extra == 0 or desk.reserve(extra, anyway=is_claimed) else min(reserved, wanted)
 
     async def _kill(self, desk: Desk, record: Record, sandbox_ids: tuple[str, ...]) -> Progress:
         for sandbox_id in sandbox_ids:
@@ -326,16 +310,6 @@ class SlotDriver:
         """Return by how many seconds a sandbox's deadline can be moved: no plan lets one live for ever."""
         life = LONGEST_LIFE_SECONDS[desk.spec.plan] if desk.spec is not None else LONG_TTL_SECONDS
         return min(now + LONG_TTL_SECONDS, record.slot.attempt_at + life) - record.slot.expires_at
-
-    def _sealed(self, desk: Desk, record: Record, created: Created) -> str:
-        api_url = desk.spec.api_url if desk.spec is not None else ""
-        access = SandboxAccess(
-            sandbox_id=created.sandbox_id,
-            url=sandbox_url(api_url, created.sandbox_id, created.domain),
-            envd_token=created.envd_token,
-            traffic_token=created.traffic_token,
-        )
-        return seal(self.keys.current, record.uid, access, self.draw_nonce())
 
     def _blame(self, desk: Desk, record: Record, hold: Hold) -> None:
         if record.slot.phase is SlotPhase.INTENT:

@@ -2,8 +2,9 @@
 
 A stranger carries our tag and no record stands for it. Killing is the one effect that nobody can undo, so it is bounded
 from all sides: a sandbox must be old enough (core.slots) and a stranger at two looks in a row; records are listed after the
-sandboxes, all of them, of every account; a list of records that failed, cannot be read whole, or holds less than half of the
-last one ends nothing; and one look kills at most MOST_KILLS, or a tenth of what is ours.
+sandboxes, all of them, of every account; a list of records that failed, cannot be read whole, is empty, or holds less than
+half of the last one ends nothing (should it be true all the same, deadlines that nobody moves on end what is left); and one
+look kills at most MOST_KILLS, or a tenth of what is ours.
 
 A doubted record is no lost one: a list may lag. Its sandbox is asked about by name.
 """
@@ -33,8 +34,8 @@ class _Seen:
 
     at: float
     suspects: frozenset[str] = frozenset()
-    absent: frozenset[str] = frozenset()
     records: int = 0
+    """How many there should be: as many as there were, half of that after each list that shows too few."""
 
 
 @dataclass
@@ -51,6 +52,11 @@ class Sweeper:
         seen = self._seen.setdefault(name, _Seen(self.clock()))
         return max(seen.at + self.seconds - self.clock(), 0.0)
 
+    def expect(self, name: AccountName, records: int) -> None:
+        """Note how many records of all accounts there are, or were when a status was last written."""
+        seen = self._seen.setdefault(name, _Seen(self.clock()))
+        seen.records = max(seen.records, records)
+
     def forget(self, name: AccountName) -> None:
         """Drop what is remembered of an account that is gone."""
         self._seen.pop(name, None)
@@ -65,10 +71,9 @@ class Sweeper:
         desk.foreign = len(listed) - len(ours)
         slots = [record.slot for record in records]
         suspects = frozenset(strangers(ours, slots, self.clock()))
-        absent = frozenset(self._absent(desk, {one.sandbox_id for one in listed}))
-        desk.book.doubted |= absent & before.absent
+        desk.book.doubted |= set(self._absent(desk, {one.sandbox_id for one in listed}))
         condemned = sorted(suspects & before.suspects)[: max(MOST_KILLS, len(ours) // KILL_DIVISOR)]
-        if unreadable or len(records) * 2 < before.records:
+        if not self.is_believable(len(records), unreadable, before.records):
             log.warning(
                 "strangers are left alone: the list of records is not to be trusted",
                 extra={"account": desk.name.key, "records": len(records), "before": before.records, "odd": unreadable},
@@ -76,8 +81,12 @@ class Sweeper:
             condemned = []
         # A list that goes on being wrong is not believed sooner than one that is wrong once: what is expected halves.
         expected = max(len(records), before.records // 2)
-        self._seen[desk.name] = _Seen(before.at, suspects, absent, expected)
+        self._seen[desk.name] = _Seen(before.at, suspects, expected)
         await self._kill(desk, condemned, ours)
+
+    def is_believable(self, records: int, unreadable: int, expected: int) -> bool:
+        """True when a list of so many records may cost somebody a sandbox."""
+        return records > 0 and not unreadable and records * 2 >= expected
 
     def _absent(self, desk: Desk, shown: set[str]) -> Iterable[str]:
         for slot in desk.book.slots():

@@ -1,20 +1,27 @@
-"""What every provider promises, tried on the pods provider in memory and on the real cluster: so the fake cannot lie."""
+"""What every provider promises, tried on pods in memory and on the real cluster, and on sandboxes: so the fakes cannot lie."""
 
 import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.contract.e2b_bench import e2b_bench
 from tests.contract.provider_benches import Bench, MemoryBench, cluster_bench, until
 
 from execpool.core.model import Phase
 from execpool.protocol import Expect
 from execpool.providers.base import Retirement
 
+PODS = ["memory", pytest.param("cluster", marks=pytest.mark.cluster)]
 
-@pytest.fixture(params=["memory", pytest.param("cluster", marks=pytest.mark.cluster)])
+
+@pytest.fixture(params=[*PODS, "e2b"])
 async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     if request.param == "memory":
         yield MemoryBench()
+        return
+    if request.param == "e2b":
+        async with e2b_bench() as sandboxes:
+            yield sandboxes
         return
     cluster, namespace = request.getfixturevalue("cluster"), request.getfixturevalue("namespace")
     async with cluster_bench(cluster, namespace) as real:
@@ -37,7 +44,7 @@ async def test_an_executor_becomes_ready_is_claimed_and_says_by_whom(bench: Benc
     (ready,) = await until(bench, Phase.READY)
     await bench.claim(ready, "principal-one")
     (held,) = await until(bench, Phase.CLAIMED)
-    assert (held.claim.principal, held.claim.running, held.claim.epoch) == ("principal-one", 0, 1)
+    assert (held.claim.principal, held.claim.epoch) == ("principal-one", 1)
 
 
 async def test_retiring_a_warm_one_ends_it(bench: Bench):
@@ -57,6 +64,17 @@ async def test_retiring_one_that_was_claimed_meanwhile_changes_nothing(bench: Be
     await until(bench, Phase.CLAIMED)
 
 
+async def test_an_executor_that_nobody_can_know_to_be_idle_is_not_retired_as_idle():
+    async with e2b_bench() as bench:
+        await bench.provider.create(bench.pool, tier_of(bench))
+        (ready,) = await until(bench, Phase.READY)
+        await bench.claim(ready, "principal-one")
+        (held,) = await until(bench, Phase.CLAIMED)
+        assert held.claim.running > 0, "so that no plan takes it for idle"
+        assert await bench.provider.retire(bench.pool, held, Expect.IDLE) is Retirement.HELD
+
+
+@pytest.mark.parametrize("bench", PODS, indirect=True)
 async def test_retiring_an_idle_claim_needs_its_latest_epoch(bench: Bench):
     await bench.provider.create(bench.pool, tier_of(bench))
     (ready,) = await until(bench, Phase.READY)
@@ -79,6 +97,7 @@ async def test_retiring_one_that_is_gone_says_so_and_removing_it_is_no_error(ben
     await bench.provider.remove(ready, bench.pool.namespace)
 
 
+@pytest.mark.parametrize("bench", PODS, indirect=True)
 async def test_policies_are_as_wanted_once_applied_and_gone_once_removed(bench: Bench):
     assert not await bench.provider.policies_current(bench.pool)
     await bench.provider.apply_policies(bench.pool)
