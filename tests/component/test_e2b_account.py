@@ -556,3 +556,25 @@ async def test_an_account_and_a_pool_at_rest_write_nothing_but_their_renewals():
         assert written.count(("patch", "e2bsandboxes")) == 6
         assert len(written) <= 6 + 4
         assert world.rounds.desks.of(ACCOUNT).state() == "Closed"
+
+
+async def test_a_sandbox_that_lists_leave_out_is_asked_about_by_name_and_kept():
+    async with account_world() as world:
+        world.apply_account(plan="Hobby", limits={"createsPerSecond": 5, "sandboxes": 20})
+        await ready(world, 2, e2b={"maxAgeSeconds": 86400})
+        world.claim(world.records()[0]["metadata"]["name"])
+        for one in world.e2b.sandboxes.values():
+            one.shown_at = float("inf")
+        before = set(world.e2b.alive())
+        await world.run(3500, step=20)
+        assert before <= set(world.e2b.alive())
+        assert world.phases()[0] == "Claimed"
+        assert world.e2b.count("kill") == 0
+
+
+async def test_an_account_that_is_not_e2bs_own_is_told_among_what_is_weaker_than_it_looks():
+    async with account_world() as world:
+        await ready(world, 1)
+        told = world.pool_condition("IsolationVerified")
+        assert (told["status"], "not E2B's own" in told["message"]) == ("False", True)
+        assert "user namespace" not in told["message"]

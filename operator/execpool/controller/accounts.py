@@ -102,7 +102,7 @@ class AccountRounds:
             await self._forget(name)
             return None
         self._reap(desk, works)
-        desk.book.read(mine)
+        desk.book.read(mine, self.driver.clock())
         self.sweeper.expect(name, max(len(records), account.status.sandboxes.ours if account else 0))
         if not works.steps and works.sweep is None:
             await desk.tidy()

@@ -61,6 +61,8 @@ class Executor:
     egress: Egress = Egress.UNKNOWN
     kind: TierKind = TierKind.PODS
     """What it is, and so which provider ends it; its tier may be of another kind by now."""
+    emulated: bool = False
+    """A sandbox of a service that is not E2B's own: it is as far from its neighbours as that one makes it."""
 
     @property
     def counts(self) -> bool:

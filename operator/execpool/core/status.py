@@ -192,6 +192,7 @@ def _isolation(snapshot: Snapshot) -> Verdict:
     isolated = [
         tier.name for tier in snapshot.pool.spec.tiers if tier.pods is not None and tier.pods.network is Network.NONE
     ]
+    has_pods = any(tier.pods is not None for tier in snapshot.pool.spec.tiers)
     heard = [member for member in snapshot.executors if member.egress is not Egress.UNKNOWN]
     weaker = []
     reached = sorted({member.tier for member in heard if member.egress is Egress.OPEN and member.tier in isolated})
@@ -199,10 +200,15 @@ def _isolation(snapshot: Snapshot) -> Verdict:
         weaker.append(
             f"network policies are not enforced (tiers {', '.join(reached)}); only the executor's own socket filter keeps code off the network"
         )
-    if not snapshot.user_namespaces:
+    if has_pods and not snapshot.user_namespaces:
         weaker.append("executor pods have no user namespace of their own")
+    emulated = sorted({member.tier for member in snapshot.executors if member.emulated})
+    if emulated:
+        weaker.append(f"sandboxes of tiers {', '.join(emulated)} are not E2B's own, and no micro VMs for all we know")
     if weaker:
         return (ConditionType.ISOLATION_VERIFIED, "False", Reason.WEAKER_THAN_DECLARED, "; ".join(weaker))
+    if not has_pods:
+        return (ConditionType.ISOLATION_VERIFIED, "True", Reason.VERIFIED, "every executor is a sandbox of E2B's own")
     if not heard:
         return (ConditionType.ISOLATION_VERIFIED, "Unknown", Reason.NOT_VERIFIED_YET, "no executor has reported yet")
     return (

@@ -18,6 +18,8 @@ RECONCILE_SECONDS = Histogram("execpool_reconcile_seconds", "Duration of a recon
 LEADER = Gauge("execpool_leader", "1 while this operator holds the Lease.")
 POOLS_FOUND_LATE = Counter("execpool_pools_found_late", "Pools found by listing that no watch event had told of.")
 
+E2B_REQUESTS = Counter("execpool_e2b_requests", "Calls to E2B, by what came of them.", ["call", "outcome"])
+
 # Both
 API_REQUESTS = Counter("execpool_api_requests", "Requests to the Kubernetes API.", ["method", "resource", "code"])
 

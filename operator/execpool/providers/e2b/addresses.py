@@ -31,6 +31,11 @@ def is_allowed(api_url: str, allowed: tuple[str, ...]) -> bool:
     return endpoint is not None and endpoint in {endpoint_of(url) for url in allowed}
 
 
+def is_e2bs_own(api_url: str) -> bool:
+    """True for the address of E2B itself, rather than of a service that speaks its protocol."""
+    return _service_domain(api_url) is not None
+
+
 def sandbox_url(api_url: str, sandbox_id: str, domain: str) -> str:
     """Return the data plane's address of a sandbox; `{port}` in it stands for the port inside.
 

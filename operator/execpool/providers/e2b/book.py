@@ -7,18 +7,11 @@ the driver look before it asks, never ask twice.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from execpool.api.names import Reason
 from execpool.core.slots import LONG_TTL_SECONDS, Knowledge, Slot, SlotPhase
 from execpool.core.spending import Grant
-from execpool.providers.e2b.records import Record
+from execpool.providers.e2b.records import Record, Trouble
 
-
-@dataclass(frozen=True)
-class Trouble:
-    """Why a record has no sandbox yet."""
-
-    reason: Reason
-    message: str
+DRAFT_SECONDS = 60.0
 
 
 @dataclass
@@ -43,12 +36,14 @@ class Book:
         """Note that a record was not written."""
         self.drafted.pop(key, None)
 
-    def read(self, records: list[Record]) -> None:
+    def read(self, records: list[Record], now: float) -> None:
         """Take in all records that there are. One that vanished is forgotten."""
         self.records = {record.uid: record for record in records}
         for record in records:
             if self.drafted.pop(record.key, None) is not None:
                 self._known[record.uid] = Knowledge(is_unsent=record.spec.attempt == 1)
+        for key in [key for key, grant in self.drafted.items() if now - grant.since > DRAFT_SECONDS]:
+            del self.drafted[key]  # written, and removed before anybody saw it
         for uid in self._known.keys() - self.records.keys():
             self.forget(uid)
         self.doubted &= self.records.keys()

@@ -34,6 +34,7 @@ from execpool.providers.e2b.errors import (
 from execpool.providers.e2b.holds import NOT_LOOKED, Hold, Watches
 from execpool.providers.e2b.records import AccountName, Record
 from execpool.providers.e2b.wire import Created, Listed
+from execpool.telemetry import metrics
 
 T = TypeVar("T")
 
@@ -177,7 +178,7 @@ class Desk:
             raise HeldBackError(Reason.RATE_LIMITED, "too fast", bucket.wait(self._now_ns()) / NANOSECONDS)
         key = f"{record.uid}-{record.spec.attempt}"
         try:
-            created = await self._call(lambda api: api.create(record.spec.template, seconds, tag, key))
+            created = await self._call("Create", lambda api: api.create(record.spec.template, seconds, tag, key))
         except E2BError as error:
             self._refused(record, error, bucket)
             raise
@@ -189,22 +190,22 @@ class Desk:
 
     async def connect(self, sandbox_id: str, seconds: int) -> Created:
         """Return the tokens of a sandbox that was found."""
-        return await self._call(lambda api: api.connect(sandbox_id, seconds))
+        return await self._call("Connect", lambda api: api.connect(sandbox_id, seconds))
 
     async def listing(self, tag: Mapping[str, str]) -> tuple[Listed, ...]:
         """Return what carries a tag. The service's own filter is not relied on."""
-        listed = await self._call(lambda api: api.list(tag))
+        listed = await self._call("List", lambda api: api.list(tag))
         return tuple(one for one in listed if tag.items() <= one.tag.items())
 
     async def extend(self, sandbox_id: str, seconds: int) -> None:
         """Set a deadline."""
-        await self._call(lambda api: api.extend(sandbox_id, seconds))
+        await self._call("Extend", lambda api: api.extend(sandbox_id, seconds))
 
     async def kill(self, sandbox_id: str) -> None:
         """End a sandbox."""
-        await self._call(lambda api: api.kill(sandbox_id))
+        await self._call("Kill", lambda api: api.kill(sandbox_id))
 
-    async def _call(self, work: Callable[[E2BApi], Awaitable[T]]) -> T:
+    async def _call(self, name: str, work: Callable[[E2BApi], Awaitable[T]]) -> T:
         hold = self.closed or self.hold_of_breaker()
         if hold is not None or self._api is None:
             hold = hold or NOT_LOOKED
@@ -216,7 +217,9 @@ class Desk:
             if isinstance(error, DeniedError):
                 self.denial = str(error)
             self._tell(_seen(error))
+            metrics.E2B_REQUESTS.labels(name, type(error).__name__.removesuffix("Error")).inc()
             raise
+        metrics.E2B_REQUESTS.labels(name, "Done").inc()
         self.denial = ""
         self._tell(Seen.SUCCESS)
         return result

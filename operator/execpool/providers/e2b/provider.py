@@ -7,7 +7,7 @@ the same version, and one of them is refused.
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from execpool.api import names
 from execpool.api.e2b import SandboxPhase
@@ -28,7 +28,7 @@ from execpool.kube.errors import (
 from execpool.kube.kinds import SANDBOXES
 from execpool.protocol import Expect
 from execpool.providers.base import ExhaustedError, ProviderError, RejectedError, Retirement, UnavailableError
-from execpool.providers.e2b.desk import Desk
+from execpool.providers.e2b.addresses import is_e2bs_own
 from execpool.providers.e2b.desks import Desks
 from execpool.providers.e2b.holds import Hold
 from execpool.providers.e2b.records import (
@@ -147,12 +147,9 @@ class E2BProvider:
         return tuple(Pool(*pool, 0, "", empty, ExecutionPoolStatus()) for pool in sorted(left))
 
     def _executor(self, record: Record) -> Executor:
-        trouble = self._desk(record).book.trouble(record.uid)
-        now = self.desks.watches.clock()
-        return executor_of(record, now, trouble.reason, trouble.message) if trouble else executor_of(record, now)
-
-    def _desk(self, record: Record) -> Desk:
-        return self.desks.of(record.account)
+        desk = self.desks.of(record.account)
+        seen = executor_of(record, self.desks.watches.clock(), desk.book.trouble(record.uid))
+        return replace(seen, emulated=desk.spec is not None and not is_e2bs_own(desk.spec.api_url))
 
     async def _read(self, namespace: str, executor: Executor) -> Record | None:
         try:

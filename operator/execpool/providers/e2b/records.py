@@ -49,6 +49,14 @@ class AccountName:
 
 
 @dataclass(frozen=True)
+class Trouble:
+    """Why a record has no sandbox yet."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
 class Record:
     """One record as read from the API server."""
 
@@ -153,7 +161,7 @@ def make_record(pool: Pool, tier: Tier, name: str, now: float) -> Object:
     return {"metadata": metadata, "spec": spec.wire()}
 
 
-def executor_of(record: Record, now: float, trouble: Reason | None = None, message: str = "") -> Executor:
+def executor_of(record: Record, now: float, trouble: Trouble | None = None) -> Executor:
     """Return the executor that a record stands for.
 
     Nothing here knows whether a claimed one is busy, so it counts as busy: the gateway that holds it ends it when it is idle.
@@ -164,6 +172,7 @@ def executor_of(record: Record, now: float, trouble: Reason | None = None, messa
     if held is not None and phase is Phase.CLAIMED:
         seconds = max(now - parse_time(held.claimed_at), 0.0)
         claim = Claim(held.principal, held.epoch, held_seconds=seconds, idle_seconds=0.0, running=1)
+    told = trouble if phase is Phase.STARTING else None
     return Executor(
         name=record.name,
         uid=record.uid,
@@ -172,8 +181,8 @@ def executor_of(record: Record, now: float, trouble: Reason | None = None, messa
         template_hash=record.spec.template_hash,
         created_at=slot.attempt_at,
         claim=claim,
-        trouble=trouble if phase is Phase.STARTING else None,
-        message=message if phase is Phase.STARTING else "",
+        trouble=told.reason if told else None,
+        message=told.message if told else "",
         kind=TierKind.E2B,
     )
 

@@ -44,7 +44,7 @@ from execpool.core.slots import (
 from execpool.core.spending import cost
 from execpool.core.times import format_time
 from execpool.kube.errors import ConflictError, NotFoundError
-from execpool.providers.e2b.book import Trouble, grant_of
+from execpool.providers.e2b.book import grant_of
 from execpool.providers.e2b.desk import Desk
 from execpool.providers.e2b.errors import (
     AnsweredError,
@@ -56,7 +56,7 @@ from execpool.providers.e2b.errors import (
 )
 from execpool.providers.e2b.holds import Hold
 from execpool.providers.e2b.recording import Recorder
-from execpool.providers.e2b.records import Record, RecordWriter
+from execpool.providers.e2b.records import Record, RecordWriter, Trouble
 from execpool.providers.e2b.tags import Tagger, sightings
 from execpool.providers.e2b.wire import SANDBOX_ID, Created
 
@@ -258,13 +258,14 @@ class SlotDriver:
         is_claimed = record.slot.phase is SlotPhase.CLAIMED
         if not is_claimed and not desk.is_allowed(record.namespace):
             return await self._retire(desk, record, f"account {desk.name.key} no longer allows this namespace")
-        now = self.clock()
-        until = self._paid_until(desk, record, record.slot.expires_at + self._gain(desk, record, now), is_claimed)
-        if until - record.slot.expires_at < WORTH_SECONDS:
+        now, expires_at = self.clock(), record.slot.expires_at
+        wanted = expires_at + max(self._gain(desk, record, now), 0.0)
+        until = self._paid_until(desk, record, wanted, is_claimed=is_claimed)
+        if until - expires_at < WORTH_SECONDS <= wanted - expires_at:
             message = f"of the {desk.spend.limit} micro-dollars that the account may spend a day nothing is left"
             return await self._retire(desk, record, message)
         try:
-            await desk.extend(sandbox_id, math.floor(until - now))
+            await desk.extend(sandbox_id, max(math.floor(until - now), 1))
         except GoneError:
             known = desk.book.knowledge(record.uid)
             desk.book.learn(record.uid, replace(known, is_gone=True))
