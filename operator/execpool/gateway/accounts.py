@@ -24,6 +24,8 @@ from execpool.telemetry.metrics import BREAKER_OPEN
 Name = tuple[str, str]
 """Namespace and name."""
 MINUTE = 60
+USED_PERCENT = 97
+"""Share of a declared rate that is used: what leaves evenly arrives a little unevenly."""
 
 
 class Accounts:
@@ -101,11 +103,15 @@ class _Account:
             self._rate = None
         elif self._rate is None:
             # What did not start here may have been counted by E2B all the same.
-            self._rate = RateGate(f"account {self._name}", Rate(per_minute, MINUTE), now, is_refunded=False)
+            self._rate = RateGate(f"account {self._name}", _rate(per_minute), now, is_refunded=False)
         else:
-            self._rate.renew(Rate(per_minute, MINUTE), now)
+            self._rate.renew(_rate(per_minute), now)
 
     def gates(self) -> list[Gate]:
         """Return its gates."""
         gates: list[Gate] = [self.breaker, self.pace]
         return gates if self._rate is None else [*gates, self._rate]
+
+
+def _rate(per_minute: int) -> Rate:
+    return Rate(max(per_minute * USED_PERCENT // 100, 1), MINUTE)

@@ -44,6 +44,7 @@ REST_SECONDS = 0.5
 """First pause before an executor that did not answer is offered again; doubled each time."""
 LONGEST_REST_SECONDS = 60.0
 RECOVERIES_AT_ONCE = 32
+CLOSE_SECONDS = 2.0
 
 
 class Claims(Table):
@@ -168,7 +169,9 @@ class Claims(Table):
         await asyncio.gather(*(ask(entry) for entry in self._entries.values() if entry.target.ready))
 
     async def close(self) -> None:
-        """End claims under way; for a pool that is gone."""
+        """End what is under way, after a moment in which records may still be deleted."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -48,6 +48,8 @@ CONTEXT_TIMEOUT = aiohttp.ClientTimeout(total=20, sock_connect=CONNECT_SECONDS)
 SILENCE_SECONDS = 6 * KEEPALIVE_SECONDS
 EXECUTE_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
 IDLE_CONNECTION_SECONDS = 60.0
+CLOSE_SECONDS = 2.0
+"""How long contexts may take to be deleted when the gateway ends."""
 MAX_ANSWER_BYTES = 64 << 10
 MAX_WHOLE_BYTES = 1 << 20
 """Longer bodies are sent in pieces, so that they do not hold up the loop."""
@@ -94,6 +96,10 @@ class SandboxClient:
         )
 
     async def close(self) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
+        for task in list(self._tasks):
+            task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._session.close()
 
