@@ -226,6 +226,17 @@ async def test_a_time_to_wait_is_kept_and_the_rate_is_halved_and_comes_back():
         assert "createsPerMinute" not in world.account()["status"]["learnedLimits"]
 
 
+async def test_calls_that_are_refused_as_too_many_wait_as_long_as_they_are_told():
+    async with account_world() as world:
+        await ready(world, 2)
+        world.e2b.fault = once("kill", Status(429, retry_after="25"))
+        world.apply_pool(0)
+        await world.run(24)
+        assert world.e2b.count("kill") <= 2
+        await world.run(10)
+        assert (world.records(), world.e2b.alive()) == ([], {})
+
+
 async def test_creations_are_paced_over_all_pools_of_the_account():
     async with account_world() as world:
         world.apply_account(plan="Hobby", allowedNamespaces=["team"])

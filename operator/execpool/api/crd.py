@@ -118,7 +118,9 @@ SANDBOX = Kind(
         _column("Pool", ".spec.pool", "Pool."),
         _column("Phase", ".status.phase", "Where it is in its life."),
         _column("Sandbox", ".status.sandboxID", "E2B's id."),
-        _column("Expires", ".status.expiresAt", "Deadline that E2B last confirmed.", kind="date"),
+        _column(
+            "Expires", ".status.expiresAt", "Deadline that E2B last confirmed."
+        ),  # a date column shows the past alone
         _AGE,
         _column("Attempt", ".spec.attempt", "How often one was asked for.", kind="integer", wide=True),
         _column("Message", ".status.message", "Why it is not as wanted.", wide=True),

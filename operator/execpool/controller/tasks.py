@@ -96,8 +96,9 @@ async def follow(work: Callable[[], Awaitable[float | None]], what: str, nudged:
             due, failures = error.retry_after, failures + 1
         if due is None:
             return
-        await asyncio.sleep(min(DEBOUNCE_SECONDS, due))
-        await _wait(nudged, due)
+        pause = min(DEBOUNCE_SECONDS, due)
+        await asyncio.sleep(pause)
+        await _wait(nudged, due - pause)
 
 
 async def _wait(nudged: asyncio.Event, seconds: float) -> None:

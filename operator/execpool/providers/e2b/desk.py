@@ -40,6 +40,8 @@ T = TypeVar("T")
 
 PACE_PERCENT = 97
 """Share of the declared rate that is used: what leaves here evenly arrives a little less so, and would be refused."""
+PAUSE_SECONDS = 5.0
+"""After a 429 that does not say for how long."""
 TEMPLATE_SECONDS = 60.0
 """A template that E2B refused is not asked for again before this."""
 
@@ -66,6 +68,8 @@ class Desk:
     """When a pool last wanted to draw on it, by the steady clock."""
     turned_away: dict[str, tuple[str, str, int]] = field(default_factory=dict)
     """Pools that wanted one more sandbox and were refused: by UID, their namespace, template and price."""
+    _calls: LearnedRate = field(default_factory=LearnedRate)
+    """For how long calls other than creations wait; their rate is far from E2B's limit (20,000 in 30 s)."""
     _api: E2BApi | None = None
     _put_away: list[E2BApi] = field(default_factory=list)
     """Clients of earlier keys; calls may still be under way on them."""
@@ -206,7 +210,7 @@ class Desk:
         await self._call("Kill", lambda api: api.kill(sandbox_id))
 
     async def _call(self, name: str, work: Callable[[E2BApi], Awaitable[T]]) -> T:
-        hold = self.closed or self.hold_of_breaker()
+        hold = self.closed or (self.hold_of_breaker() if name == "Create" else self.hold_of_calls())
         if hold is not None or self._api is None:
             hold = hold or NOT_LOOKED
             raise HeldBackError(hold.reason, hold.message, hold.seconds)
@@ -216,6 +220,8 @@ class Desk:
         except E2BError as error:
             if isinstance(error, DeniedError):
                 self.denial = str(error)
+            elif isinstance(error, PacedError | FullError) and name != "Create":
+                self._calls = self._calls.refused(1, _pause(error), self.watches.steady())
             self._tell(_seen(error))
             metrics.E2B_REQUESTS.labels(name, type(error).__name__.removesuffix("Error")).inc()
             raise
@@ -262,6 +268,13 @@ class Desk:
         message = f"{self.breaker.failures} calls to E2B in a row have failed; the next one is a probe"
         return Hold(Reason.BREAKER_OPEN, message, wait)
 
+    def hold_of_calls(self) -> Hold | None:
+        """Return why no call other than a creation is made now: E2B limits those too, by themselves."""
+        hold, wait = self.hold_of_breaker(), self._calls.wait(self.watches.steady())
+        if hold is not None or wait <= 0:
+            return hold
+        return Hold(Reason.RATE_LIMITED, f"E2B lets account {self.name.key} make no calls for a while", wait)
+
     def _hold_of_template(self, template: str) -> Hold | None:
         refused = self._templates.get(template)
         if refused is None or refused.seconds <= self.watches.steady():
@@ -305,6 +318,10 @@ class Desk:
 
     def _now_ns(self) -> int:
         return int(self.watches.steady() * NANOSECONDS)
+
+
+def _pause(error: PacedError | FullError) -> float:
+    return error.retry_after if isinstance(error, PacedError) else PAUSE_SECONDS
 
 
 def _seen(error: E2BError) -> Seen:

@@ -162,7 +162,7 @@ class SlotDriver:
             return None
         if isinstance(step, Ask) or (isinstance(step, NextAttempt) and desk.book.knowledge(record.uid).is_unsent):
             return desk.hold_for_ask(record)  # an attempt that would only wait again is not written
-        return desk.closed
+        return desk.closed or desk.hold_of_calls()
 
     async def _step(self, desk: Desk, record: Record, step: Step) -> Progress:
         hold = self._hold(desk, record, step)
