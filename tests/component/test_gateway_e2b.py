@@ -47,7 +47,6 @@ async def test_code_runs_in_the_sandbox_of_a_record_that_is_claimed_once(executo
                 await world.run("import os\nprint(os.environ.get('WHO'))\nglobals().get('x')"),
                 await world.run("6 * 7"),
             ]
-            await world.until(lambda: not one.contexts)
             failed = await world.run("print('before')\n1/0")
     assert [answer["status"] for answer in answers] == ["Succeeded"] * 3
     assert (answers[1]["stdout"], answers[1]["results"]) == ("None\n", [])
@@ -85,7 +84,7 @@ async def test_a_request_carries_the_sandboxes_own_tokens_and_a_context_of_its_o
         async with gateway_world(kube=kube_with(one), pools=[e2b_pool()]) as world:
             await world.run("1", env={"A": "b"})
             await world.run("2")
-            await world.until(lambda: not one.contexts)
+            await world.until(lambda: len(one.calls) == 7)
     assert account.refused == []
     assert [body["code"] for body in one.bodies] == ["1", "2"]
     assert one.bodies[0]["env_vars"] == {"A": "b"}
@@ -93,6 +92,36 @@ async def test_a_request_carries_the_sandboxes_own_tokens_and_a_context_of_its_o
     contexts = [body["context_id"] for body in one.bodies]
     assert len(set(contexts)) == 2
     assert [call for call in one.calls if call.startswith("DELETE")] == [f"DELETE /contexts/{one}" for one in contexts]
+    assert len(one.contexts) == 1, "the spare"
+
+
+async def test_a_context_is_ready_before_the_next_execution_asks_for_it() -> None:
+    async def slow(_request: Any, _body: Any) -> Any:
+        await asyncio.sleep(0.5)
+        return web.json_response({"id": "slow"})
+
+    async with edge() as account:
+        one = account.scripted("one", *[streaming(COUNT, END) for _ in range(2)])
+        one.context_scripts += [answering(200, {"id": "first"}), answering(200, None), slow]
+        async with gateway_world(kube=kube_with(one), pools=[e2b_pool()]) as world:
+            await world.run("1")
+            await world.until(lambda: len(one.calls) == 4)
+            began = time.monotonic()
+            await asyncio.sleep(0.4)
+            await world.run("2")
+            took = time.monotonic() - began
+    assert [body["context_id"] for body in one.bodies] == ["first", "slow"]
+    assert took < 0.7
+
+
+async def test_a_spare_that_is_gone_costs_a_moment_and_no_execution() -> None:
+    async with edge() as account:
+        one = account.scripted("one")
+        async with gateway_world(kube=kube_with(one), pools=[e2b_pool()]) as world:
+            await world.run("1")
+            await world.until(lambda: len(one.contexts) == 1)
+            one.contexts.clear()
+            assert (await world.run("2"))["status"] == "Succeeded"
 
 
 @pytest.mark.parametrize(
@@ -159,6 +188,8 @@ async def test_a_caller_that_goes_away_ends_the_run_and_its_context(executor: Re
                 async with asyncio.timeout(0.5):
                     await world.post({"code": "import time\ntime.sleep(60)"})
             await world.until(lambda: not one.running and not one.contexts)
+            await asyncio.sleep(0.1)
+            assert not one.contexts, "nor is there a spare: nobody may ever come again"
             assert (await world.run("'still there'"))["status"] == "Succeeded"
     assert [call.verb for call in record_writes(kube)] == ["patch"]
 

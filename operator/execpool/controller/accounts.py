@@ -191,7 +191,7 @@ class AccountRounds:
     def _count_money(self, desk: Desk, account: Account) -> None:
         now = self.driver.clock()
         limit = account.spec.daily_spend_micro_usd if account.spec else None
-        desk.spend = window(limit, account.status.spend, desk.book.grants(desk.price_of), now)
+        desk.limits.spend = window(limit, account.status.spend, desk.book.grants(desk.limits.price_of), now)
 
     def _start_steps(self, desk: Desk, works: _Works) -> float:
         """Start the next step of each record that has one now; return when the next is due."""
@@ -244,9 +244,9 @@ class AccountRounds:
 
     async def _write_status(self, desk: Desk, works: _Works, account: Account, over: list[Record]) -> float:
         now = self.driver.clock()
-        spend = desk.spend
+        spend = desk.limits.spend
         for record in over:
-            grant = grant_of(record, desk.price_of(record))
+            grant = grant_of(record, desk.limits.price_of(record))
             ended = spent_for(grant, now, spend.start) if record.status.sandbox_id else 0
             spend = spend.settle(reserved_for(grant, spend.start), ended)
         hold = desk.closed or desk.hold_of_breaker()
@@ -255,7 +255,9 @@ class AccountRounds:
             ours=desk.book.sandboxes(),
             foreign=desk.foreign,
             breaker=desk.state(),
-            learned=LearnedLimits(creates_per_minute=desk.rate.per_minute, sandboxes=desk.number.sandboxes),
+            learned=LearnedLimits(
+                creates_per_minute=desk.limits.rate.per_minute, sandboxes=desk.limits.number.sandboxes
+            ),
             spend=spend,
             reason=hold.reason if hold else None,
             message=hold.message if hold else "",

@@ -66,7 +66,7 @@ class Equipper:
     async def equip(self, desk: Desk, spec: E2BAccountSpec | None, fault: Hold | None) -> None:
         """Bring a desk up to date with its account; whatever is wrong becomes the reason why it is closed."""
         wrong = fault or self._wrong(desk, spec)
-        desk.spec = spec or desk.spec
+        desk.limits.spec = spec or desk.limits.spec
         if wrong is not None or spec is None:
             self._used.pop(desk.name, None)
             desk.disarm(wrong)

@@ -9,16 +9,15 @@ key, and has read the records, it lets nothing out.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from execpool.api.e2b import E2BAccountSpec
 from execpool.api.names import Reason
 from execpool.core.breaker import Breaker, BreakerState, Seen
-from execpool.core.budget import NANOSECONDS, Bucket, Rate, SpendWindow
-from execpool.core.learning import LearnedNumber, LearnedRate
+from execpool.core.learning import LearnedRate
 from execpool.core.slots import LONG_TTL_SECONDS
-from execpool.core.spending import DAY_SECONDS, NO_LIMIT, cost, price
+from execpool.core.spending import cost
 from execpool.providers.e2b.book import Book
 from execpool.providers.e2b.client import E2BApi
 from execpool.providers.e2b.errors import (
@@ -29,21 +28,17 @@ from execpool.providers.e2b.errors import (
     HeldBackError,
     PacedError,
     RefusedError,
-    UnsentError,
 )
 from execpool.providers.e2b.holds import NOT_LOOKED, Hold, Watches
+from execpool.providers.e2b.limits import Limits
 from execpool.providers.e2b.records import AccountName, Record
 from execpool.providers.e2b.wire import Created, Listed
 from execpool.telemetry import metrics
 
 T = TypeVar("T")
 
-PACE_PERCENT = 97
-"""Share of the declared rate that is used: what leaves here evenly arrives a little less so, and would be refused."""
 PAUSE_SECONDS = 5.0
 """After a 429 that does not say for how long."""
-TEMPLATE_SECONDS = 60.0
-"""A template that E2B refused is not asked for again before this."""
 
 
 @dataclass
@@ -53,13 +48,9 @@ class Desk:
     name: AccountName
     watches: Watches = field(default_factory=Watches)
     book: Book = field(default_factory=Book)
-    spec: E2BAccountSpec | None = None
     closed: Hold | None = NOT_LOOKED
     """Why nothing at all may be asked of the account; None while it may."""
     breaker: Breaker = field(default_factory=Breaker)
-    rate: LearnedRate = field(default_factory=LearnedRate)
-    number: LearnedNumber = field(default_factory=LearnedNumber)
-    spend: SpendWindow = field(default_factory=lambda: SpendWindow(NO_LIMIT, DAY_SECONDS, 0))
     denial: str = ""
     """E2B's words when it last refused the key; empty since it was accepted, or another one came."""
     foreign: int = 0
@@ -73,15 +64,16 @@ class Desk:
     _api: E2BApi | None = None
     _put_away: list[E2BApi] = field(default_factory=list)
     """Clients of earlier keys; calls may still be under way on them."""
-    _bucket: Bucket | None = None
-    _templates: dict[str, Hold] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.limits = Limits(self.name, self.watches)
 
     # What it is equipped with
 
     def equip(self, spec: E2BAccountSpec, api: E2BApi) -> None:
         """Work with another client from now on: what was learned of the key before is void."""
         self.disarm(None)
-        self.spec, self._api = spec, api
+        self.limits.spec, self._api = spec, api
         self.breaker, self.denial = Breaker(), ""
 
     def disarm(self, why: Hold | None) -> None:
@@ -111,11 +103,11 @@ class Desk:
         """Return why no record may be written for one more sandbox; None when one may."""
         return (
             self.closed
-            or self._hold_of_namespace(namespace)
+            or self.limits.hold_of_namespace(namespace)
             or self.hold_of_breaker()
-            or self._hold_of_template(template)
-            or self._hold_of_number(self.book.planned())
-            or self._hold_of_money(cost(price_of_one, LONG_TTL_SECONDS))
+            or self.limits.hold_of_template(template)
+            or self.limits.hold_of_number(self.book.planned())
+            or self.limits.hold_of_money(cost(price_of_one, LONG_TTL_SECONDS))
         )
 
     def turn_away(self, pool_uid: str, namespace: str, template: str, price_of_one: int) -> None:
@@ -134,36 +126,13 @@ class Desk:
         """Return why a record's sandbox may not be asked for now; None when it may. What it costs is reserved already."""
         return (
             self.closed
-            or self._hold_of_namespace(record.namespace)
+            or self.limits.hold_of_namespace(record.namespace)
             or self.hold_of_breaker()
-            or self._hold_of_template(record.spec.template)
-            or self._hold_of_number(self.book.sandboxes())
-            or self._hold_of_money(0)
-            or self._hold_of_rate()
+            or self.limits.hold_of_template(record.spec.template)
+            or self.limits.hold_of_number(self.book.sandboxes())
+            or self.limits.hold_of_money(0)
+            or self.limits.hold_of_rate()
         )
-
-    def is_allowed(self, namespace: str) -> bool:
-        """True when pools of a namespace may draw on the account."""
-        return namespace == self.name.namespace or (self.spec is not None and namespace in self.spec.allowed_namespaces)
-
-    def most(self) -> int:
-        """Return how many sandboxes of ours there may be now."""
-        declared = self.spec.most_of_ours() if self.spec is not None else 0
-        return self.number.most(declared, self.watches.steady())
-
-    def price_of(self, record: Record) -> int:
-        """Return what a record's sandbox costs, in nano-dollars per second."""
-        return price(record.spec.vcpus, record.spec.memory_mib, self.spec.prices) if self.spec is not None else 0
-
-    def reserve(self, amount: int, *, anyway: bool = False) -> bool:
-        """Reserve micro-dollars; False when they are not left. `anyway` books them all the same."""
-        reserved = self.spend.reserve(amount)
-        if reserved is None and anyway:
-            reserved = replace(self.spend, reserved=self.spend.reserved + amount)
-        if reserved is None:
-            return False
-        self.spend = reserved
-        return True
 
     def state(self) -> BreakerState:
         """Return the breaker's state."""
@@ -177,19 +146,17 @@ class Desk:
         Raises:
             E2BError: HeldBackError when the rate says no after all.
         """
-        bucket = self._ready_bucket()
-        if not bucket.take(self._now_ns()):
-            raise HeldBackError(Reason.RATE_LIMITED, "too fast", bucket.wait(self._now_ns()) / NANOSECONDS)
+        wait = self.limits.take()
+        if wait > 0:
+            raise HeldBackError(Reason.RATE_LIMITED, "creations are paced", wait)
         key = f"{record.uid}-{record.spec.attempt}"
         try:
             created = await self._call("Create", lambda api: api.create(record.spec.template, seconds, tag, key))
         except E2BError as error:
-            self._refused(record, error, bucket)
+            # The one that was refused is counted, and is not there.
+            self.limits.refused(record.spec.template, error, self.book.sandboxes() - 1)
             raise
-        declared = self._per_minute()
-        self.rate = self.rate.let_through(declared)
-        if self.spec is not None:
-            self.number = self.number.came(self.book.sandboxes(), self.spec.most_of_ours())
+        self.limits.came(self.book.sandboxes())
         return created
 
     async def connect(self, sandbox_id: str, seconds: int) -> Created:
@@ -233,36 +200,14 @@ class Desk:
     def _tell(self, seen: Seen) -> None:
         self.breaker = self.breaker.told(seen, self.watches.steady(), self.watches.spread())
 
-    def _refused(self, record: Record, error: E2BError, bucket: Bucket) -> None:
-        now = self.watches.steady()
-        if isinstance(error, UnsentError):
-            bucket.give_back()
-        elif isinstance(error, PacedError):
-            self.rate = self.rate.refused(self._per_minute(), error.retry_after, now)
-        elif isinstance(error, FullError):
-            # The one that was refused is among the records, and is not there.
-            self.number = self.number.full(self.book.sandboxes() - 1, now)
-        elif isinstance(error, GoneError | RefusedError):
-            message = f"template {record.spec.template}: {error}"
-            self._templates[record.spec.template] = Hold(
-                Reason.TEMPLATE_REFUSED, message, self.watches.steady() + TEMPLATE_SECONDS
-            )
-
-    # Holds, one reason each
-
-    def _hold_of_namespace(self, namespace: str) -> Hold | None:
-        if self.is_allowed(namespace):
-            return None
-        message = f"account {self.name.key} does not allow namespace {namespace}; add it to spec.allowedNamespaces"
-        return Hold(Reason.NOT_ALLOWED, message, 30.0)
-
     def hold_of_breaker(self) -> Hold | None:
         """Return why E2B is left alone after what it last answered; None when it is not."""
         wait = self.breaker.wait(self.watches.steady())
         if wait <= 0:
             return None
         if self.denial:
-            secret = self.spec.credentials_secret if self.spec is not None else ""
+            spec = self.limits.spec
+            secret = spec.credentials_secret if spec is not None else ""
             message = f"the key in Secret {secret} of namespace {self.name.namespace} is refused: {self.denial}"
             return Hold(Reason.CREDENTIAL_INVALID, message, wait)
         message = f"{self.breaker.failures} calls to E2B in a row have failed; the next one is a probe"
@@ -274,50 +219,6 @@ class Desk:
         if hold is not None or wait <= 0:
             return hold
         return Hold(Reason.RATE_LIMITED, f"E2B lets account {self.name.key} make no calls for a while", wait)
-
-    def _hold_of_template(self, template: str) -> Hold | None:
-        refused = self._templates.get(template)
-        if refused is None or refused.seconds <= self.watches.steady():
-            return None
-        return replace(refused, seconds=refused.seconds - self.watches.steady())
-
-    def _hold_of_number(self, counted: int) -> Hold | None:
-        most = self.most()
-        if counted < most or self.spec is None:
-            return None
-        declared = self.spec.most_of_ours()
-        told = f", of {declared} declared, since it said that it is full" if most < declared else ""
-        message = f"account {self.name.key} has {counted} sandboxes of {most} for us{told}"
-        return Hold(Reason.ACCOUNT_FULL, message, max(self.number.wait(self.watches.steady()), 5.0))
-
-    def _hold_of_money(self, amount: int) -> Hold | None:
-        if self.spend.left >= amount:
-            return None
-        message = (
-            f"account {self.name.key} may spend {self.spend.limit} micro-dollars a day; {self.spend.settled} are spent and"
-            f" {self.spend.reserved} reserved"
-        )
-        return Hold(Reason.BUDGET_EXHAUSTED, message, max(min(self.spend.end - self.watches.clock(), 60.0), 1.0))
-
-    def _hold_of_rate(self) -> Hold | None:
-        wait = max(self.rate.wait(self.watches.steady()), self._ready_bucket().wait(self._now_ns()) / NANOSECONDS)
-        if wait <= 0:
-            return None
-        most = self.rate.most(self._per_minute())
-        return Hold(Reason.RATE_LIMITED, f"account {self.name.key} lets {most} sandboxes a minute be created", wait)
-
-    def _per_minute(self) -> int:
-        creates = self.spec.limit_of_creates() if self.spec is not None else 1
-        return max(creates * 60 * PACE_PERCENT // 100, 1)
-
-    def _ready_bucket(self) -> Bucket:
-        rate = Rate(self.rate.most(self._per_minute()), 60)
-        now = self._now_ns()
-        self._bucket = Bucket(rate, now) if self._bucket is None else self._bucket.renewed(rate, now)
-        return self._bucket
-
-    def _now_ns(self) -> int:
-        return int(self.watches.steady() * NANOSECONDS)
 
 
 def _pause(error: PacedError | FullError) -> float:

@@ -78,7 +78,7 @@ class E2BProvider:
         account = account_of(pool, tier)
         desk = self.desks.of(account)
         e2b, now = tier.as_e2b(), self.desks.watches.clock()
-        price_of_one = price(e2b.vcpus, e2b.memory_mib, desk.spec.prices) if desk.spec is not None else 0
+        price_of_one = price(e2b.vcpus, e2b.memory_mib, desk.limits.spec.prices) if desk.limits.spec is not None else 0
         hold = desk.hold_for_record(pool.namespace, e2b.template, price_of_one)
         if hold is not None:
             desk.turn_away(pool.uid, pool.namespace, e2b.template, price_of_one)
@@ -86,7 +86,7 @@ class E2BProvider:
             raise _error_of(hold)
         name = f"{pool.name[:30]}-{tier.name[:12]}-{self.draw_name()}"
         key = f"{pool.namespace}/{name}"
-        desk.reserve(cost(price_of_one, LONG_TTL_SECONDS))  # counted from its record once that has been read
+        desk.limits.reserve(cost(price_of_one, LONG_TTL_SECONDS))  # counted from its record once that has been read
         desk.book.draft(key, Grant(price_of_one, now, now + LONG_TTL_SECONDS))
         try:
             await self.kube.create(SANDBOXES, pool.namespace, make_record(pool, tier, name, now))
@@ -149,7 +149,7 @@ class E2BProvider:
     def _executor(self, record: Record) -> Executor:
         desk = self.desks.of(record.account)
         seen = executor_of(record, self.desks.watches.clock(), desk.book.trouble(record.uid))
-        return replace(seen, emulated=desk.spec is not None and not is_e2bs_own(desk.spec.api_url))
+        return replace(seen, emulated=desk.limits.spec is not None and not is_e2bs_own(desk.limits.spec.api_url))
 
     async def _read(self, namespace: str, executor: Executor) -> Record | None:
         try:

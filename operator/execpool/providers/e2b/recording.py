@@ -73,7 +73,7 @@ class Recorder:
         return current
 
     def _sealed(self, desk: Desk, record: Record, created: Created, nonce: bytes) -> str:
-        api_url = desk.spec.api_url if desk.spec is not None else ""
+        api_url = desk.limits.spec.api_url if desk.limits.spec is not None else ""
         access = SandboxAccess(
             sandbox_id=created.sandbox_id,
             url=sandbox_url(api_url, created.sandbox_id, created.domain),

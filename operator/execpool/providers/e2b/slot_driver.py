@@ -256,13 +256,13 @@ class SlotDriver:
         if not SANDBOX_ID.fullmatch(sandbox_id):
             return await self._mark_lost(desk, record)  # E2B never named it so
         is_claimed = record.slot.phase is SlotPhase.CLAIMED
-        if not is_claimed and not desk.is_allowed(record.namespace):
+        if not is_claimed and not desk.limits.is_allowed(record.namespace):
             return await self._retire(desk, record, f"account {desk.name.key} no longer allows this namespace")
         now, expires_at = self.clock(), record.slot.expires_at
         wanted = expires_at + max(self._gain(desk, record, now), 0.0)
         until = self._paid_until(desk, record, wanted, is_claimed=is_claimed)
         if until - expires_at < WORTH_SECONDS <= wanted - expires_at:
-            message = f"of the {desk.spend.limit} micro-dollars that the account may spend a day nothing is left"
+            message = f"of the {desk.limits.spend.limit} micro-dollars that the account may spend a day nothing is left"
             return await self._retire(desk, record, message)
         try:
             await desk.extend(sandbox_id, max(math.floor(until - now), 1))
@@ -281,10 +281,10 @@ class SlotDriver:
 
         A claimed one is paid for in any case: it runs to its end.
         """
-        price = desk.price_of(record)
+        price = desk.limits.price_of(record)
         reserved = grant_of(record, price).until
         extra = cost(price, wanted - reserved)
-        return wanted if extra == 0 or desk.reserve(extra, anyway=is_claimed) else min(reserved, wanted)
+        return wanted if extra == 0 or desk.limits.reserve(extra, anyway=is_claimed) else min(reserved, wanted)
 
     async def _kill(self, desk: Desk, record: Record, sandbox_ids: tuple[str, ...]) -> Progress:
         for sandbox_id in sandbox_ids:
@@ -309,7 +309,7 @@ class SlotDriver:
 
     def _gain(self, desk: Desk, record: Record, now: float) -> float:
         """Return by how many seconds a sandbox's deadline can be moved: no plan lets one live for ever."""
-        life = LONGEST_LIFE_SECONDS[desk.spec.plan] if desk.spec is not None else LONG_TTL_SECONDS
+        life = LONGEST_LIFE_SECONDS[desk.limits.spec.plan] if desk.limits.spec is not None else LONG_TTL_SECONDS
         return min(now + LONG_TTL_SECONDS, record.slot.attempt_at + life) - record.slot.expires_at
 
     def _blame(self, desk: Desk, record: Record, hold: Hold) -> None:
