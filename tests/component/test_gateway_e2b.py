@@ -1,12 +1,20 @@
 """The gateway in front of E2B's data plane: records are claimed, code runs, and nobody meets anybody else's sandbox."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from tests.component.e2b_sandboxes import (
     COUNT,
     END,
@@ -21,7 +29,10 @@ from tests.component.e2b_sandboxes import (
 )
 from tests.component.gateway_world import SECRET, Identity, RealExecutor, gateway_world, real_executors
 
+from execpool.core.claiming import SandboxRecord, Target
 from execpool.core.proof import principal_id
+from execpool.core.sealing import SandboxAccess
+from execpool.gateway import e2b_wire
 
 
 @pytest.fixture(scope="module")
@@ -291,12 +302,51 @@ async def test_a_redirect_is_not_followed() -> None:
 
 
 async def test_the_port_stands_in_the_address_where_each_has_a_host_of_its_own() -> None:
-    from execpool.core.claiming import SandboxRecord, Target
-    from execpool.core.sealing import SandboxAccess
-    from execpool.gateway.sandbox_client import _url
-
     access = SandboxAccess("i1", "https://{port}-i1.e2b.app")
     record = SandboxRecord("team", "1", ("team", "main"), access, 0.0)
-    assert _url(Target("u", "n", "", "", "", "e2b", "t", 0.0, ready=True, record=record), "execute") == (
+    assert e2b_wire._url(Target("u", "n", "", "", "", "e2b", "t", 0.0, ready=True, record=record), "execute") == (
         "https://49999-i1.e2b.app/execute"
     )
+
+
+async def test_nothing_is_sent_to_a_host_whose_certificate_nobody_vouches_for(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def serve(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.json_response({"id": "c"})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", serve)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self_signed(tmp_path)).start()
+    async with edge() as account:
+        one, two = account.scripted("one"), account.scripted("two")
+        one.url = f"https://127.0.0.1:{runner.addresses[0][1]}"
+        async with gateway_world(kube=kube_with(one, two), pools=[e2b_pool()]) as world:
+            answer = await world.run("1")
+    await runner.cleanup()
+    assert (answer["route"]["executor"], asked) == ("two", [])
+
+
+def self_signed(directory: Path) -> ssl.SSLContext:
+    """A server's TLS with a certificate of its own making."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    file = directory / "tls.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context

@@ -1,0 +1,128 @@
+"""E2B's data plane on the wire: requests to one sandbox, and what went wrong with them in terms of what may have started.
+
+Headers and address come from the sealed part of the record alone. Redirects are not followed, certificates are checked, and
+the environment's proxies are not used.
+"""
+
+import asyncio
+import io
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import aiohttp
+
+from execpool.core.claiming import Target
+from execpool.gateway.e2b_answers import error_before
+from execpool.gateway.events import MisbehavedError
+from execpool.gateway.executors import BrokenReplyError, LostError, UnreachableError, UnresponsiveError
+from execpool.protocol import DATA_PORT, KEEPALIVE_SECONDS
+
+CONNECT_SECONDS = 5.0
+CONTEXT_TIMEOUT = aiohttp.ClientTimeout(total=20, sock_connect=CONNECT_SECONDS)
+"""A context is a new process: a second or two in a microVM whose memory is not there yet."""
+SILENCE_SECONDS = 6 * KEEPALIVE_SECONDS
+EXECUTE_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
+IDLE_CONNECTION_SECONDS = 60.0
+MAX_ANSWER_BYTES = 64 << 10
+MAX_WHOLE_BYTES = 1 << 20
+"""Longer bodies are sent in pieces, so that they do not hold up the loop."""
+
+Result = TypeVar("Result")
+
+
+class OverLimitError(Exception):
+    """The run's time is up."""
+
+
+class DataPlane:
+    """Requests over kept-alive connections."""
+
+    def __init__(self) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_CONNECTION_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            headers={
+                "Content-Type": "application/json",
+                "User-Agent": "execpool-gateway",
+                "Accept-Encoding": "identity",
+            },
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    async def execute(self, target: Target, body: bytes) -> aiohttp.ClientResponse:
+        """Ask to run code; return the answer once its head is there."""
+        data = body if len(body) <= MAX_WHOLE_BYTES else io.BytesIO(body)
+        return await self._session.post(_url(target, "execute"), data=data, **_options(target, EXECUTE_TIMEOUT))
+
+    async def control(self, method: str, target: Target, path: str, body: bytes | None) -> bytes:
+        """Ask for something that runs no code."""
+        with translated(target):
+            try:
+                async with self._session.request(
+                    method, _url(target, path), data=body, **_options(target, CONTEXT_TIMEOUT)
+                ) as response:
+                    said = await bounded(response.content)
+            except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
+                raise UnreachableError(f"/contexts of {target.name} was not answered") from error
+            if response.status != 200:
+                raise error_before(target.name, response.status, said, response.headers.get("Retry-After", ""))
+        return said
+
+
+async def until(deadline: float, target: Target, work: "Coroutine[Any, Any, Result]") -> Result:
+    """Wait for a step of a run. Raises OverLimitError once the run's time is up."""
+    limit = asyncio.timeout_at(deadline)
+    try:
+        with translated(target):
+            async with limit:
+                return await work
+    except UnresponsiveError:
+        if limit.expired():
+            raise OverLimitError from None
+        raise
+
+
+@contextmanager
+def translated(target: Target) -> Iterator[None]:
+    """Say what went wrong with a connection in terms of whether code may have started."""
+    try:
+        yield
+    except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
+        raise UnreachableError(f"no connection to {target.name}") from error
+    except TimeoutError as error:
+        raise UnresponsiveError(f"{target.name} has been silent for {SILENCE_SECONDS:.0f} s") from error
+    except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as error:
+        raise LostError(f"the connection to {target.name} was lost") from error
+    except (aiohttp.ClientError, ValueError) as error:
+        raise BrokenReplyError(f"{target.name} does not speak HTTP as agreed") from error
+    except MisbehavedError as error:
+        raise BrokenReplyError(f"{target.name} sent {error}") from error
+
+
+async def bounded(content: aiohttp.StreamReader) -> bytes:
+    said = b""
+    async for chunk in content.iter_any():
+        said += chunk
+        if len(said) > MAX_ANSWER_BYTES:
+            raise ValueError("answer too large")
+    return said
+
+
+def _url(target: Target, path: str) -> str:
+    return f"{target.as_sandbox().access.url.replace('{port}', str(DATA_PORT)).rstrip('/')}/{path}"
+
+
+def _options(target: Target, timeout: aiohttp.ClientTimeout) -> dict[str, Any]:
+    access = target.as_sandbox().access
+    headers = {"E2b-Sandbox-Id": access.sandbox_id, "E2b-Sandbox-Port": str(DATA_PORT)}
+    if access.envd_token:
+        headers["X-Access-Token"] = access.envd_token
+    if access.traffic_token:
+        headers["E2B-Traffic-Access-Token"] = access.traffic_token
+    return {"headers": headers, "timeout": timeout, "allow_redirects": False}
