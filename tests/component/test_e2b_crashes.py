@@ -150,3 +150,25 @@ async def test_without_an_operator_a_sandbox_that_nobody_recorded_ends_within_tw
         (orphan,) = world.e2b.alive().values()
         world.now = orphan.started_at + 121
         assert world.e2b.alive() == {}
+
+
+@pytest.mark.parametrize("lag", [0.0, 25.0])
+@pytest.mark.parametrize("seed", range(3))
+async def test_two_operators_at_once_make_no_sandbox_twice(lag: float, seed: int):
+    """The fence keeps them apart; should it ever not, records and tags do."""
+    dice = random.Random(seed)
+    async with account_world() as world:
+        world.e2b.lag = lag
+        other = AccountWorld(world.e2b, kube=world.kube, now=world.now)
+        faults = [Hang(commits=True), Reset(commits=True), Reset()]
+        world.e2b.fault = lambda _name: dice.choice(faults) if dice.random() < 0.1 else None
+        for wanted in (3, 1, 4):
+            world.apply_pool(wanted)
+            for _ in range(60):
+                await dice.choice([world, other]).work()
+                world.now = other.now = world.now + 2.0
+        world.e2b.fault = lambda _name: None
+        await other.rounds.close()
+        await world.run(400, step=5)
+        assert (world.verdict(4), world.unannounced) == ((0, 0, 0), 0)
+        assert world.e2b.most_of_one_record == 1

@@ -127,3 +127,15 @@ def test_the_sample_pool_is_valid_and_holds_no_field_of_another_release():
     key = yaml.safe_load((samples / "key.yaml").read_text(encoding="utf-8"))
     assert ExecutionPoolSpec.model_validate(pool["spec"]).replicas == 3
     assert ExecutionKeySpec.model_validate(key["spec"]).pools == [pool["metadata"]["name"]]
+
+
+def test_the_sample_account_is_valid_and_allows_the_sample_pool():
+    from execpool.api.v1alpha1 import E2BAccountSpec, ExecutionPoolSpec
+
+    documents = yaml.safe_load_all((CHECKOUT / "manifests" / "samples" / "e2b.yaml").read_text(encoding="utf-8"))
+    account, pool = documents
+    spec = ExecutionPoolSpec.model_validate(pool["spec"])
+    (tier,) = [tier for tier in spec.tiers if tier.e2b is not None]
+    ref = tier.as_e2b().account_ref
+    assert (ref.namespace, ref.name) == (account["metadata"]["namespace"], account["metadata"]["name"])
+    assert pool["metadata"]["namespace"] in E2BAccountSpec.model_validate(account["spec"]).allowed_namespaces
