@@ -20,7 +20,7 @@ from tests.component.gateway_world import gateway_world
 from execpool.core.proof import RootKey, principal_id
 from execpool.kube.errors import UnreachableError
 from execpool.kube.fake import Call, FakeKube
-from execpool.kube.kinds import SANDBOXES
+from execpool.kube.kinds import POOLS, SANDBOXES
 
 ANN, BOB = principal_id("acme", "ann"), principal_id("acme", "bob")
 
@@ -280,6 +280,25 @@ async def test_a_hold_ends_after_its_idle_seconds_with_one_delete() -> None:
             await world.until(lambda: deletes(kube) == ["one"])
             await asyncio.sleep(1.2)
     assert [call.verb for call in record_writes(kube)] == ["patch", "delete"]
+
+
+async def test_a_suspended_pool_lets_its_idle_sandboxes_go_at_once() -> None:
+    async with edge() as account:
+        one, two = account.scripted("one"), account.scripted("two", streaming(COUNT, END, hold=0.5))
+        kube = kube_with(one, two)
+        async with gateway_world(kube=kube, pools=[e2b_pool()]) as world:
+            await world.run("1", user="ann")
+            running = asyncio.create_task(world.run("1", user="bob"))
+            await world.until(lambda: two.running == 1)
+            kube.put(POOLS, "team", e2b_pool(suspend=True))
+            await kube.notify()
+            (served,) = world.service._pools.all()
+            await world.until(lambda: served.refusal() is not None)
+            served.end_holds()
+            await world.until(lambda: deletes(kube) == ["one"])
+            assert (await running)["status"] == "Succeeded"
+            served.end_holds()
+            await world.until(lambda: deletes(kube) == ["one", "two"])
 
 
 async def test_an_end_that_the_api_server_did_not_hear_is_told_again() -> None:

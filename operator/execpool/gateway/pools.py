@@ -106,8 +106,12 @@ class ServedPool:
         return None
 
     def end_holds(self) -> None:
-        """End sandboxes that have been idle for too long, that others wait for, or that should have ended before."""
-        idle, for_others = holds_to_end(self.claims.holds(), self._rooms, self.admission.wanted())
+        """End sandboxes that have been idle for too long, that others wait for, or that should have ended before.
+
+        A pool that takes no executions, being suspended or deleted, lets its idle ones go at once.
+        """
+        rooms = self._rooms if self.refusal() is None else {}
+        idle, for_others = holds_to_end(self.claims.holds(), rooms, self.admission.wanted())
         for why, chosen in (("idle", idle), ("others wait", for_others)):
             for executor in chosen:
                 log.info("hold ended", extra={"pool": self.name, "executor": executor, "why": why})
