@@ -94,14 +94,14 @@ class AccountRounds:
         Returns:
             Seconds until it needs another look without an event; None when it is gone, and all that drew on it.
         """
+        desk, works = self.desks.of(name), self._works.setdefault(name, _Works())
+        self._reap(desk, works)  # before the list: a step that ends during it has written what the list may not show
         account = await self._read(name)
         records, _ = await self.list_records()
         mine = [record for record in records if record.account == name]
-        desk, works = self.desks.of(name), self._works.setdefault(name, _Works())
         if account is None and not mine and desk.watches.steady() - desk.asked_at > FORGET_SECONDS:
             await self._forget(name)
             return None
-        self._reap(desk, works)
         desk.book.read(mine, self.driver.clock())
         self.sweeper.expect(name, max(len(records), account.status.sandboxes.ours if account else 0))
         if not works.steps and works.sweep is None:
