@@ -82,6 +82,7 @@ class AccountWorld:
     endpoints: tuple[str, ...] = ()
     crash: Callable[[str, bool], bool] = lambda _effect, _after: False
     crashes: int = 0
+    keys: KeyRing = KEYS
     comes_back: bool = True
     """Whether an operator that died is started again."""
     waiting: dict[str, int] = field(default_factory=dict)
@@ -114,7 +115,7 @@ class AccountWorld:
         self.rounds = AccountRounds(
             kube=self.kube,
             desks=Desks(watches),
-            driver=self.parts.driver(writer, Recorder(writer, KEYS), tagger, clock, **self.parts.driver_options),
+            driver=self.parts.driver(writer, Recorder(writer, self.keys), tagger, clock, **self.parts.driver_options),
             sweeper=self.parts.sweeper(tagger, clock),
             equipper=Equipper(
                 CredentialsReader(self.kube, "execpool-system:execpool-operator"),
@@ -125,7 +126,7 @@ class AccountWorld:
             control_namespace="execpool-system",
         )
         pods = PodsProvider(self.kube, FakeExecutors(), KEYS, ExecutorProfile("image"), "execpool-system")
-        self.provider = self.parts.provider(self.kube, self.rounds.desks)
+        self.provider = self.parts.provider(self.kube, self.rounds.desks, self.keys)
         provider = ProviderByKind({TierKind.PODS: pods, TierKind.E2B: self.provider})
         self.reconciler = Reconciler(
             kube=self.kube,
@@ -214,12 +215,16 @@ class AccountWorld:
         except KubeError:
             return  # as the task around it: it is tried again
 
-    async def _restart(self) -> None:
-        self._dead = True
+    async def replace_operator(self) -> None:
+        """Let another process take over."""
         await self.rounds.close()
         self._dead = False
-        self.crashes += 1
         self.start_operator()
+
+    async def _restart(self) -> None:
+        self._dead = True
+        self.crashes += 1
+        await self.replace_operator()
 
     def on_call(self, name: str, *, after: bool) -> None:
         if name != "close":

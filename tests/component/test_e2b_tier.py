@@ -2,6 +2,7 @@
 
 from tests.component.account_world import KEYS, account_world
 
+from execpool.core.proof import KeyRing, RootKey
 from execpool.core.sealing import unseal
 from execpool.kube.kinds import POOLS
 
@@ -52,3 +53,51 @@ async def test_scaling_down_and_deletion_leave_nothing():
         world.delete_pool()
         await world.run(6, ref)
         assert (world.records(), world.e2b.alive(), world.kube.peek(POOLS)) == ([], {}, ())
+
+
+async def test_sandboxes_whose_tokens_no_gateway_can_open_any_more_are_replaced():
+    async with account_world() as world:
+        world.apply_pool(2)
+        await world.run(12)
+        old = world.recorded()
+        world.keys = KeyRing((RootKey(b"n" * 32),))
+        await world.replace_operator()
+        await world.run(60, step=2)
+        assert not old & world.recorded()
+        assert world.verdict(2) == (0, 0, 0)
+
+
+async def test_two_generations_of_the_root_key_are_both_in_force():
+    async with account_world() as world:
+        world.apply_pool(2)
+        await world.run(12)
+        old = world.recorded()
+        world.keys = KeyRing((RootKey(b"n" * 32), *KEYS.keys))
+        await world.replace_operator()
+        await world.run(60, step=2)
+        assert world.recorded() == old
+
+
+async def test_another_template_replaces_sandboxes_and_the_pool_never_stands_empty():
+    async with account_world() as world:
+        ref = world.apply_pool(3)
+        await world.run(12)
+        old = world.recorded()
+        world.apply_pool(3, e2b={"template": "mine"})
+        for _ in range(30):
+            await world.run(1, ref)
+            assert "Ready" in world.phases()
+        assert not old & world.recorded()
+        assert {one.template for one in world.e2b.alive().values()} == {"mine"}
+
+
+async def test_a_waiting_execution_gets_a_sandbox_beyond_the_warm_ones():
+    async with account_world() as world:
+        world.apply_pool(1)
+        await world.run(12)
+        world.waiting["e2b"] = 2
+        await world.run(6)
+        assert world.verdict(3) == (0, 0, 0)
+        world.waiting.clear()
+        await world.run(10)
+        assert world.verdict(1) == (0, 0, 0)

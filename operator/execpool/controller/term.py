@@ -61,7 +61,7 @@ class Term:
         self.board = DemandBoard(self._demand_changed)
         # Made anew for each term: what was known of a record before may be another leader's past.
         rounds = make_rounds(settings, operator.kube, operator.leadership)
-        sandboxes = E2BProvider(operator.kube, rounds.desks, settings.watched_namespaces())
+        sandboxes = E2BProvider(operator.kube, rounds.desks, settings.key_ring(), settings.watched_namespaces())
         provider = ProviderByKind({TierKind.PODS: operator.pods, TierKind.E2B: sandboxes})
         self._effects = effects = Effects(operator.kube, provider)
         reconciler = Reconciler(

@@ -67,5 +67,11 @@ def unseal(keys: KeyRing, record_uid: str, sandbox_id: str, sealed: str) -> Sand
         raise SealError(f"the tokens of sandbox {sandbox_id[:64]!r} are not sealed for this record") from error
 
 
+def key_id_of(sealed: str) -> str:
+    """Return the id of the root key that something was sealed under; empty when it says none."""
+    version, _, rest = sealed.partition(".")
+    return rest.partition(".")[0] if version == _VERSION else ""
+
+
 def _bound_to(record_uid: str, sandbox_id: str) -> bytes:
     return f"{len(record_uid)}:{record_uid}|{sandbox_id}".encode()

@@ -14,6 +14,8 @@ from execpool.api.e2b import SandboxPhase
 from execpool.api.names import Reason
 from execpool.api.v1alpha1 import ExecutionPoolSpec, ExecutionPoolStatus, Tier
 from execpool.core.model import Executor, Pool
+from execpool.core.proof import KeyRing
+from execpool.core.sealing import key_id_of
 from execpool.core.slots import LONG_TTL_SECONDS
 from execpool.core.spending import Grant, cost, price
 from execpool.kube.client import Kube
@@ -63,6 +65,7 @@ class E2BProvider:
 
     kube: Kube
     desks: Desks
+    keys: KeyRing
     namespaces: tuple[str, ...] = ()
     draw_name: Callable[[], str] = lambda: secrets.token_hex(8)
 
@@ -149,6 +152,9 @@ class E2BProvider:
     def _executor(self, record: Record) -> Executor:
         desk = self.desks.of(record.account)
         seen = executor_of(record, self.desks.watches.clock(), desk.book.trouble(record.uid))
+        sealed = record.status.sealed_tokens
+        if sealed and self.keys.named(key_id_of(sealed)) is None:
+            seen = replace(seen, template_hash="")  # its root key has been rotated out: no gateway can open its tokens
         return replace(seen, emulated=desk.limits.spec is not None and not is_e2bs_own(desk.limits.spec.api_url))
 
     async def _read(self, namespace: str, executor: Executor) -> Record | None:
