@@ -151,6 +151,17 @@ async def test_a_command_that_ends_the_agent_takes_all_others_along() -> None:
         assert (await running.execute("1+1"))[-1]["status"] == "Succeeded"
 
 
+async def test_a_command_that_stops_the_agent_is_ended_with_it_and_daemons_too() -> None:
+    async with claimed() as (running, sandbox):
+        daemon = await sandbox.commands.run("setsid sh -c 'echo $$; exec sleep 76' & wait", background=True)
+        pid = await pid_below(daemon)
+        with pytest.raises(SandboxException):
+            await sandbox.commands.run("kill -STOP $PPID; sleep 60", timeout=1)
+        await wait_until_gone(lambda: process(pid), 6)
+        assert (await sandbox.commands.run("echo again")).stdout == "again\n"
+        assert (await running.execute("1+1"))[-1]["status"] == "Succeeded"
+
+
 async def test_the_gateways_headers_and_no_control_path() -> None:
     async with claimed() as (running, _):
         port = running.server.said("listening")[0]["envd_port"]

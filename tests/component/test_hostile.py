@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.hostile.programs import ABSENT, LISTED, PROGRAMS
+from tests.hostile.programs import ABSENT, AS_COMMANDS, FOR_MONTY, LISTED, PROGRAMS, commands
 from tests.hostile.residue import CHANNELS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,7 +62,10 @@ def test_a_campaign_refuses_to_run_where_it_could_do_harm():
 
 
 def test_the_programs_cover_the_list():
-    assert len({program.name for program in PROGRAMS}) == len(PROGRAMS) >= 110
+    everything = dict.fromkeys((*PROGRAMS, *AS_COMMANDS, *FOR_MONTY))
+    assert len({program.name for program in everything}) == len(everything)
+    assert {program.name for program in AS_COMMANDS} > commands.ALSO_AS_COMMANDS
+    assert len(PROGRAMS) >= 110
     assert len(PROGRAMS) + len(ABSENT) >= LISTED
     for program in PROGRAMS:
         compile(program.code.replace("$SERVER_PID", "1"), program.name, "exec")

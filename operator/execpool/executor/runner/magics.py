@@ -15,6 +15,7 @@ import selectors
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
@@ -37,11 +38,12 @@ def run_program(argv: Sequence[str], source: str = "", *, together: bool = False
     sys.stdout.flush()
     sys.stderr.flush()
     errors = subprocess.STDOUT if together else subprocess.PIPE
-    # A file in memory, since a pipe would have to be fed while the output is read.
-    with os.fdopen(os.memfd_create("cell"), "wb+", buffering=0) as program:
+    # A file, since a pipe would have to be fed while the output is read.
+    with tempfile.TemporaryFile() as program:
         program.write(source.encode("utf-8", "surrogateescape"))
         program.seek(0)
-        process = subprocess.Popen(argv, stdin=program, stdout=subprocess.PIPE, stderr=errors)
+        stdin = program if source else subprocess.DEVNULL
+        process = subprocess.Popen(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=errors)
     with process:
         try:
             _relay(process)

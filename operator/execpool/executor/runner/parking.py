@@ -4,7 +4,6 @@ Done before anybody waits for it. What is parked has run no code of anybody, and
 """
 
 import os
-import secrets
 import select
 import socket
 from collections.abc import Callable
@@ -55,7 +54,7 @@ def park(tools: Tools, kind: frames.Kind, number: int) -> Parked:
     Raises:
         ParkingError: it did not come that far.
     """
-    directory = tools.work_dir / f"{clean.RUN_PREFIX}{secrets.token_hex(12)}"
+    directory = tools.work_dir / clean.name_for_a_run()
     opened: list[int] = []
     try:
         _make_directories(directory, tools)

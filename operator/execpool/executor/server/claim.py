@@ -108,7 +108,7 @@ class Ownership:
         """
         if self.phase is not ExecutorPhase.CLAIMED:
             raise errors.Gone("Retired", "this executor takes no runs")
-        if execution_id in self._begun:
+        if execution_id in self._begun or execution_id in self._running:
             raise errors.Conflict("AlreadyStarted", "an execution of this id was started here before")
         if takes_slot and len(self._in_slots) >= self.slots:
             raise errors.NoFreeSlot("NoFreeSlot", f"all {self.slots} slots are in use")

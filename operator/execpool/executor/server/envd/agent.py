@@ -3,6 +3,9 @@
 A call is a frame out and its answer in, matched by number. What the agent says is hostile: a frame of another form, or
 an answer to nothing, ends the connection. When it ends, every call that waits fails as *aborted* (it may have been done),
 and `on_lost` says that no command is left.
+
+Commands can stop the agent, since they share its signal domain. So while calls wait it is pinged, and one that says
+nothing for `SILENT_SECONDS` is lost: its keeper sees the hang-up and ends it with all that it has.
 """
 
 import array
@@ -10,6 +13,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -25,7 +29,15 @@ log = logging.getLogger("execpool.executor")
 Answer = dict[str, Any]
 Start = Callable[[], socket.socket]
 
+SILENT_SECONDS = 10.0
+"""An agent that says nothing for so long while calls wait is stopped, or worse."""
+
+_PING_SECONDS = 2.0
+_PING = 0
+"""The number of a call whose answer nobody waits for."""
 _FRAMES_AT_ONCE = 64
+_MAX_LISTED_BYTES = 4 * wire.MAX_LISTING_BYTES
+"""Of all listings that wait to be complete."""
 
 
 @dataclass
@@ -35,6 +47,15 @@ class _Call:
     answer: asyncio.Future[Answer]
     landed: Callable[[Answer], None] | None
     parts: list[Any] = field(default_factory=list)
+    size: int = 0
+    """Bytes of the frames that the parts came in."""
+
+    def fail(self, error: EnvdError) -> None:
+        """End the call with an error, whether somebody still waits for it or not."""
+        self.parts.clear()
+        self.size = 0
+        self.answer.set_exception(error)
+        self.answer.exception()  # seen: nobody needs to be told that it was not
 
 
 class Agent:
@@ -48,6 +69,8 @@ class Agent:
         self._numbers = count(1)
         self._calls: dict[int, _Call] = {}
         self._sending = asyncio.Lock()
+        self._heard_at = 0.0
+        self._looking: asyncio.TimerHandle | None = None
 
     async def call(
         self,
@@ -63,7 +86,8 @@ class Agent:
             op: what to do.
             arguments: with what.
             descriptors: to hand over; the caller keeps its own and closes them afterwards.
-            landed: called with the answer before any later frame is looked at.
+            landed: called with the answer before any later frame is looked at. A call with it that has been sent is
+                waited for even when the caller is cancelled: what it began would be nobody's otherwise.
 
         Raises:
             EnvdError: it was not done, or nobody knows.
@@ -77,11 +101,13 @@ class Agent:
             raise EnvdError(Code.INVALID_ARGUMENT, f"the request has more than {wire.MAX_FRAME_BYTES} bytes") from error
         call = _Call(asyncio.get_running_loop().create_future(), landed)
         self._calls[number] = call
+        self._look_after()
         try:
             await self._send(packet, descriptors)
-            return await call.answer
+            return await (call.answer if landed is None else _to_its_end(call.answer))
         finally:
-            self._calls.pop(number, None)
+            del self._calls[number]
+            call.answer.cancel()
 
     def close(self) -> None:
         """End the agent and all its commands."""
@@ -91,8 +117,8 @@ class Agent:
     async def _send(self, packet: bytes, descriptors: Sequence[int]) -> None:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
         async with self._sending:
-            while True:
-                connection = self._connected()
+            connection = self._connected()
+            while self._socket is connection:
                 try:
                     connection.sendmsg([packet], rights)
                 except BlockingIOError:
@@ -102,6 +128,7 @@ class Agent:
                     raise EnvdError(Code.UNAVAILABLE, "the runner of this executor has restarted") from error
                 else:
                     return
+        raise _lost()
 
     def _connected(self) -> socket.socket:
         if self._socket is None:
@@ -126,12 +153,13 @@ class Agent:
             if not packet:
                 self._lose("ConnectionEnded")
                 return
+            self._heard_at = asyncio.get_running_loop().time()
             try:
-                self._take(wire.decode(packet))
+                self._take(wire.decode(packet), len(packet))
             except (wire.FrameError, KeyError, TypeError, ValueError):
                 self._lose("BadFrame")
 
-    def _take(self, frame: dict[str, Any]) -> None:
+    def _take(self, frame: dict[str, Any], size: int) -> None:
         if "ended" in frame:
             self._on_ended(int(frame["ended"]), int(frame["status"]))
             return
@@ -139,29 +167,75 @@ class Agent:
         if call is None or call.answer.done():
             return  # whoever asked went away
         if "part" in frame:
-            call.parts += list(frame["part"])
-            if len(call.parts) > wire.MAX_ENTRIES:
-                raise ValueError
+            self._take_part(call, list(frame["part"]), size)
         elif "error" in frame:
             code, message = frame["error"]
-            call.answer.set_exception(EnvdError(Code(code), str(message)))
+            call.fail(EnvdError(Code(code), str(message)))
         else:
             answer = dict(frame["ok"])
             if call.landed is not None:
                 call.landed(answer)
             call.answer.set_result({**answer, "parts": call.parts} if call.parts else answer)
 
+    def _take_part(self, call: _Call, part: list[Any], size: int) -> None:
+        """Keep a part of an answer, unless there is too much of it, or of all."""
+        call.parts += part
+        call.size += size
+        if len(call.parts) > wire.MAX_ENTRIES:
+            raise ValueError
+        if call.size > wire.MAX_LISTING_BYTES:
+            call.fail(EnvdError(Code.RESOURCE_EXHAUSTED, wire.LISTING_TOO_LONG))
+        elif sum(other.size for other in self._calls.values()) > _MAX_LISTED_BYTES:
+            call.fail(EnvdError(Code.RESOURCE_EXHAUSTED, "too many long listings are in progress"))
+
+    def _look_after(self) -> None:
+        """Begin to look whether the agent lives."""
+        if self._looking is None:
+            loop = asyncio.get_running_loop()
+            self._heard_at = loop.time()
+            self._looking = loop.call_later(_PING_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """Lose an agent that is silent while calls wait."""
+        self._looking = None
+        self._hear()  # we may have been the one that was late
+        if self._socket is None or not self._calls:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._heard_at >= SILENT_SECONDS:
+            self._lose("Silent")
+            return
+        with suppress(OSError):  # full, which tells as much; or at its end, of which we hear
+            self._socket.send(wire.encode({"call": _PING, "op": Op.PING, "args": {}}))
+        self._looking = loop.call_later(_PING_SECONDS, self._look)
+
     def _lose(self, why: str) -> None:
         if self._socket is None:
             return
         log.warning("agent lost", extra={"why": why})
         asyncio.get_running_loop().remove_reader(self._socket.fileno())
+        # A sender may have it open too: the other end is told all the same.
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._socket = None
         for call in self._calls.values():
             if not call.answer.done():
-                call.answer.set_exception(EnvdError(Code.ABORTED, "the agent of this executor ended during the call"))
+                call.fail(_lost())
         self._on_lost()
+
+
+def _lost() -> EnvdError:
+    return EnvdError(Code.ABORTED, "the agent of this executor ended during the call")
+
+
+async def _to_its_end(answer: asyncio.Future[Answer]) -> Answer:
+    """Wait for an answer, when cancelled too: the agent gives it, or is lost."""
+    try:
+        return await asyncio.shield(answer)
+    except asyncio.CancelledError:
+        await asyncio.wait([answer])
+        raise
 
 
 async def _writable(connection: socket.socket) -> None:

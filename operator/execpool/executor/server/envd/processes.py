@@ -16,6 +16,9 @@ from execpool.executor.server.envd.exchange import Exchange, deadline
 from execpool.executor.server.envd.pipes import End
 from execpool.executor.server.envd.process import Config, Listener, Process
 
+_SIGNAL_SECONDS = 2.0
+"""Twice what the agent takes at most for a command that resists."""
+
 
 class Processes:
     """The commands that run, and the calls about them."""
@@ -84,8 +87,7 @@ class Processes:
 
     async def send_signal(self, message: Message) -> Message:
         """Signal a command."""
-        process = self._selected(message)
-        await self._agent.call(Op.SIGNAL, {"pid": process.pid, "signal": _signal(message)})
+        await self._send_signal(self._selected(message), _signal(message))
         return {}
 
     async def update(self, message: Message) -> Message:
@@ -149,7 +151,16 @@ class Processes:
 
     async def _kill(self, process: Process) -> None:
         with suppress(EnvdError):  # it has ended meanwhile
-            await self._agent.call(Op.SIGNAL, {"pid": process.pid, "signal": "SIGNAL_SIGKILL"})
+            await self._send_signal(process, "SIGNAL_SIGKILL")
+
+    async def _send_signal(self, process: Process, name: str) -> None:
+        """Signal a command; an agent that does not say that it did was stopped or starved, and goes with all it has."""
+        try:
+            async with asyncio.timeout(_SIGNAL_SECONDS):
+                await self._agent.call(Op.SIGNAL, {"pid": process.pid, "signal": name})
+        except TimeoutError as error:
+            self._agent.close()
+            raise EnvdError(Code.ABORTED, "the agent of this executor did not answer and was ended") from error
 
 
 async def _stream(exchange: Exchange, process: Process, listener: Listener, limit: float | None) -> None:
