@@ -1,4 +1,4 @@
-"""How long a new executor takes from its first process to its first parked one, and what of it are imports.
+"""How long a new executor takes from the runner's first moment until it takes forks, and what of it are imports.
 
 Logs say when something was done, /proc when the process began. The peers run in the same container afterwards: the same
 imports by an interpreter with the image's bytecode, and by one that may not use it.
@@ -29,14 +29,13 @@ print([[took(), took(PYTHONPYCACHEPREFIX="/tmp/none")] for _ in range(2)])
 
 
 async def measure(space: Namespace) -> Result:
-    connected, imports, parked, kept, without = [], [], [], [], []
+    connected, imports, kept, without = [], [], [], []
     for _ in range(PODS):
         held = await hold(space)
         began = time.time() - age_seconds(min(held.runner()))
         runner, server = await _log(space, held, "runner"), await _log(space, held, "server")
         imports.append(_said(runner, "imports done")["seconds"])
         connected.append(_when(_said(server, "runner ready")) - began)
-        parked.append(_when(_said(server, "process parked", "runner ready")) - began)
         for with_bytecode, never in orjson.loads(await held.exec_in_runner(_PEER)):
             kept.append(with_bytecode)
             without.append(never)
@@ -47,7 +46,6 @@ async def measure(space: Namespace) -> Result:
             times("the same without bytecode", without, peer=kept),
             times("imports, heap frozen, measures tried", imports, peer=kept),
             times("runner's first moment -> connected to the server", connected, peer=kept),
-            times("runner's first moment -> a process is parked", parked, peer=kept),
         ),
         notes=("create -> ready of a pod is in `pool_ready`; the rest of it is the kubelet's.",),
     )
@@ -60,13 +58,12 @@ async def _log(space: Namespace, held: Held, container: str) -> list[Any]:
         return [orjson.loads(line) for line in (await response.read()).splitlines() if line.startswith(b"{")]
 
 
-def _said(lines: list[Any], *messages: str) -> Any:
-    """Return the first line with the first of these messages that was said."""
-    for message in messages:
-        for line in lines:
-            if line["message"] == message:
-                return line
-    raise BenchmarkError(f"the log does not say {messages[0]!r}")
+def _said(lines: list[Any], message: str) -> Any:
+    """Return the first line with this message."""
+    for line in lines:
+        if line["message"] == message:
+            return line
+    raise BenchmarkError(f"the log does not say {message!r}")
 
 
 def _when(line: Any) -> float:

@@ -6,6 +6,7 @@ The probes of `tests.hostile.measures` run contained, all of them under every co
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -40,17 +41,17 @@ LOST = {
 
 
 @pytest.fixture(scope="module")
-def observed(tmp_path_factory):
-    scratch = tmp_path_factory.mktemp("measures")
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.hostile.contain", str(scratch), sys.executable, "-m", "tests.hostile.measures"],
-        cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+def observed():
+    with tempfile.TemporaryDirectory(prefix="hostile-") as scratch:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.hostile.contain", scratch, sys.executable, "-m", "tests.hostile.measures"],
+            cwd=ROOT,
+            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -22,8 +22,8 @@ own (`tests/component/test_hostile.py`), all of them in the real restricted pod 
 polite program in the slot beside it all the time. There, {len(AS_COMMANDS)} also run as commands that envd starts. After every one of
 them must hold:
 
-- it ended as the table says (in a context, and as a command: as any of {", ".join(sorted(ENDS))}; in Monty also NotSupported),
-  within its limit and a second, in one well-formed stream of bounded length;
+- it ended as the table says (in a context, and as a command: as any of {", ".join(sorted(ENDS))}; in Monty also
+  NotSupported), within its limit and a second, in one well-formed stream of bounded length;
 - it did not do what it tried, by its own word; no canary (claim secret, token, what is in the server's environment) in
   anything that it said; nothing connected;
 - the server answers `/health` within a second, the next `1 + 1` gives 2, every polite run beside succeeded;
@@ -62,8 +62,8 @@ keeps its state on purpose, as do files of contexts and commands in /home/user, 
 _FIGURES = """## Figures of the campaigns in the real pod
 
 Recorded by `EXECPOOL_RECORD_FIGURES=1 pytest tests/e2e/test_hostile_pod.py` on the test cluster: a `restricted` pod in a user
-namespace, 2 slots, 1 CPU, 768 MiB, control groups v1, two processors shared with all of the cluster. Polite runs are `sum(range(10))` in the other
-slot. *Late* is the longest time from a program's limit to its answer.
+namespace, 2 slots, 1 CPU, 768 MiB, control groups v1, two processors shared with all of the cluster. Polite runs are
+`sum(range(10))` in the other slot. *Late* is the longest time from a program's limit to its answer.
 
 | variant | programs | findings | late | polite runs | p50 | p99 | longest | processes, tasks before and after |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |

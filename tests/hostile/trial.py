@@ -195,7 +195,7 @@ class Campaign:
         """The next command works, and the end of the agent is the end of all that any command left."""
         assert self._commands is not None
         for _ in range(_TRIES):
-            after = await self._commands.run("print('well')", 10)
+            after = await self._commands.run("print('well')", 20)
             if "aborted" not in str(after.end):
                 break  # said by the agent that the program had stopped, when it was found out and ended
         if "well" not in after.printed():

@@ -31,7 +31,9 @@ MAX_ENTRIES = 50_000
 """Entries of one listing."""
 MAX_LISTING_BYTES = 8 << 20
 """Of one listing, as frames: paths may be long."""
-LISTING_TOO_LONG = f"the listing has more than {MAX_LISTING_BYTES >> 20} MiB; ask for less depth, or list with a command"
+LISTING_TOO_LONG = (
+    f"the listing has more than {MAX_LISTING_BYTES >> 20} MiB; ask for less depth, or list with a command"
+)
 MAX_PROCESSES = 128
 """Processes started by calls and not yet ended; what these start themselves is bounded by the limits of a run."""
 MAX_WATCHERS = 32

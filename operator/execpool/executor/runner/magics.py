@@ -23,13 +23,15 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.core.magics._table import default_script_magics
 from IPython.core.magics.script import ScriptMagics
 
+from execpool.executor import settings
+
 _CHUNK = 1 << 16
 _NO_PIP = "pip is not part of this executor's image: ask for an image that has the package, or a pool with pip in it."
 
 
 def run_command(command: str) -> int:
     """Run a command line in a shell, output and errors together on stdout; return its status, negative for a signal."""
-    shell = os.environ.get("SHELL", "sh")
+    shell = settings.current_environment().get("SHELL", "sh")
     return run_program([shell, "-c", command], together=True)
 
 

@@ -6,6 +6,7 @@ Done before anybody waits for it. What is parked has run no code of anybody, and
 import os
 import select
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -105,10 +106,10 @@ def _fork(body: Callable[[], NoReturn]) -> int:
         return pid
     try:
         body()
-    except BaseException as error:  # noqa: BLE001 - whatever it is, this process ends here, and no code has run
+    finally:  # whatever it is, this process ends here, and no code has run
+        reason = type(sys.exc_info()[1]).__name__
         with suppress(OSError):
-            os.write(2, f'{{"message": "run could not be made safe", "reason": "{type(error).__name__}"}}\n'.encode())
-    finally:
+            os.write(2, f'{{"message": "run could not be made safe", "reason": "{reason}"}}\n'.encode())
         os._exit(child.BROKEN)
 
 

@@ -35,6 +35,8 @@ class ClientGone(Exception):  # noqa: N818 - says what it is
 class Request:
     """One request and the means to answer it."""
 
+    send_seconds = SEND_SECONDS
+
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._headers = scope["headers"]
         self.path: str = scope["path"]
@@ -115,7 +117,7 @@ class Request:
             ClientGone: it has.
         """
         try:
-            async with asyncio.timeout(SEND_SECONDS):
+            async with asyncio.timeout(self.send_seconds):
                 await self._to_client(message)
         except TimeoutError:
             self._abort()

@@ -212,7 +212,8 @@ def _drive(turns: Turns, send_part: SendPart, reply: Reply) -> Iterator[None]:
             if entries is not None:
                 left -= sum(send_part(part) for part in _parts(entries))
             if left < 0:
-                raise Trouble(wire.Code.RESOURCE_EXHAUSTED, wire.LISTING_TOO_LONG)
+                reply(Trouble(wire.Code.RESOURCE_EXHAUSTED, wire.LISTING_TOO_LONG))
+                return
             yield
     except StopIteration as end:
         reply(end.value)

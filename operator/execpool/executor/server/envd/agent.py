@@ -4,8 +4,9 @@ A call is a frame out and its answer in, matched by number. What the agent says 
 an answer to nothing, ends the connection. When it ends, every call that waits fails as *aborted* (it may have been done),
 and `on_lost` says that no command is left.
 
-Commands can stop the agent, since they share its signal domain. So while calls wait it is pinged, and one that says
-nothing for `SILENT_SECONDS` is lost: its keeper sees the hang-up and ends it with all that it has.
+Commands can stop the agent, since they share its signal domain. So an agent is given up that leaves a short call without
+an answer for `SILENT_SECONDS`, or, while a long one waits, says nothing for so long, though it is pinged: its keeper sees
+the hang-up and ends it with all that it has.
 """
 
 import array
@@ -30,8 +31,10 @@ Answer = dict[str, Any]
 Start = Callable[[], socket.socket]
 
 SILENT_SECONDS = 10.0
-"""An agent that says nothing for so long while calls wait is stopped, or worse."""
+"""Far more than an agent takes that has its share of the processor, however small."""
 
+_LONG = frozenset({Op.LIST, Op.MOVE, Op.REMOVE, Op.UPLOAD, Op.EVENTS})
+"""Calls that take as long as it takes; the agent answers the others at once, one after the other."""
 _PING_SECONDS = 2.0
 _PING = 0
 """The number of a call whose answer nobody waits for."""
@@ -101,11 +104,13 @@ class Agent:
             raise EnvdError(Code.INVALID_ARGUMENT, f"the request has more than {wire.MAX_FRAME_BYTES} bytes") from error
         call = _Call(asyncio.get_running_loop().create_future(), landed)
         self._calls[number] = call
-        self._look_after()
+        limit = self._limit(op, call)
         try:
-            await self._send(packet, descriptors)
+            await self._send(call, packet, descriptors)
             return await (call.answer if landed is None else _to_its_end(call.answer))
         finally:
+            if limit is not None:
+                limit.cancel()
             del self._calls[number]
             call.answer.cancel()
 
@@ -114,11 +119,12 @@ class Agent:
         if self._socket is not None:
             self._lose("Closed")
 
-    async def _send(self, packet: bytes, descriptors: Sequence[int]) -> None:
+    async def _send(self, call: _Call, packet: bytes, descriptors: Sequence[int]) -> None:
+        """Send a call, unless it comes to its end before that."""
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
         async with self._sending:
-            connection = self._connected()
-            while self._socket is connection:
+            while not call.answer.done():
+                connection = self._connected()
                 try:
                     connection.sendmsg([packet], rights)
                 except BlockingIOError:
@@ -128,7 +134,6 @@ class Agent:
                     raise EnvdError(Code.UNAVAILABLE, "the runner of this executor has restarted") from error
                 else:
                     return
-        raise _lost()
 
     def _connected(self) -> socket.socket:
         if self._socket is None:
@@ -188,12 +193,21 @@ class Agent:
         elif sum(other.size for other in self._calls.values()) > _MAX_LISTED_BYTES:
             call.fail(EnvdError(Code.RESOURCE_EXHAUSTED, "too many long listings are in progress"))
 
-    def _look_after(self) -> None:
-        """Begin to look whether the agent lives."""
+    def _limit(self, op: Op, call: _Call) -> asyncio.TimerHandle | None:
+        """Limit a short call's time; during a long one, begin to look whether the agent lives."""
+        loop = asyncio.get_running_loop()
+        if op not in _LONG:
+            return loop.call_later(SILENT_SECONDS, self._overdue, call)
         if self._looking is None:
-            loop = asyncio.get_running_loop()
             self._heard_at = loop.time()
             self._looking = loop.call_later(_PING_SECONDS, self._look)
+        return None
+
+    def _overdue(self, call: _Call) -> None:
+        """Lose an agent that has left a short call without an answer."""
+        self._hear()  # we may have been the one that was late
+        if not call.answer.done():
+            self._lose("Silent")
 
     def _look(self) -> None:
         """Lose an agent that is silent while calls wait."""
