@@ -8,6 +8,8 @@ the figure to watch. `python -m benchmarks` runs them; nothing here is ever a te
     report.py      for a person, and for a program
     cluster.py     the installed execpool, and a namespace of our own in it
     executors.py   speaks to an executor directly, as the peer of the gateway
+    held.py        an executor that is claimed, and what is inside it
+    fork_cost.py   a program for the runner's container
     load.py        sends executions: one after the other, or at a rate that does not wait for answers
     watching.py    when something was seen to happen
     apiserver.py   requests counted by the API server and by execpool itself

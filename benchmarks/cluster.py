@@ -89,7 +89,7 @@ class Cluster:
             await self.kube.create(KEYS, name, manifest)
             yield Namespace(self, name, key)
         finally:
-            await self._remove_pools(name)
+            await self.remove_pools(name)
             await self.kube.delete(NAMESPACES, None, name, uid=made["metadata"]["uid"])
 
     async def _account(self, namespace: str) -> None:
@@ -97,13 +97,15 @@ class Cluster:
         async with Watch(self.kube, SERVICE_ACCOUNTS, namespace) as accounts:
             await accounts.until(lambda seen: seen.name == "default", "a service account", ACCOUNT_SECONDS)
 
-    async def _remove_pools(self, namespace: str) -> None:
+    async def remove_pools(self, namespace: str) -> None:
         """Delete the pools and wait for their executors, so that the next benchmark has the machine to itself."""
         for pool in (await self.kube.list(POOLS, namespace)).items:
             await delete(self.kube, POOLS, pool)
         try:
             async with Watch(self.kube, PODS, namespace) as pods:
                 await pods.until_empty("no pods", CLEAN_SECONDS)
+            async with Watch(self.kube, POOLS, namespace) as pools:
+                await pools.until_empty("no pools", CLEAN_SECONDS)
         except BenchmarkError as error:
             print(f"benchmarks: namespace {namespace} is slow to go: {error}", file=sys.stderr)
 
@@ -127,6 +129,10 @@ class Namespace:
             pool = await self.kube.create(POOLS, self.name, pool_manifest("pool", **spec))
             await pools.until(lambda seen: is_true(seen.object, "WarmPoolFilled"), "a full pool", FILL_SECONDS)
         return pool
+
+    async def empty(self) -> None:
+        """Remove the pools of this namespace, so that the next one has the machine to itself."""
+        await self.cluster.remove_pools(self.name)
 
     async def executors(self, pool: Object) -> list[Object]:
         """Return the pods of a pool."""

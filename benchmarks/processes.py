@@ -4,6 +4,7 @@ Containers of the one-node cluster are processes of this machine, found by the U
 is the scheduler's own (nanoseconds, `schedstat`), since ticks of 10 ms are too coarse for what hardly runs.
 """
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,23 @@ def command(pid: int) -> list[str]:
     return _read(pid, "cmdline").split("\0")[:-1]
 
 
+def is_victim(pid: int) -> bool:
+    """True for a process that the kernel is to end first when memory runs out."""
+    return _read(pid, "oom_score_adj").strip() == "1000"
+
+
+def private_mib(pid: int) -> float:
+    """Return what a process holds that it shares with no other; 0 when it is gone."""
+    lines = _read(pid, "smaps_rollup").splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) * 1024 / MIB
+
+
+def age_seconds(pid: int) -> float:
+    """Return for how long a process has been there."""
+    ticks = int(_read(pid, "stat").rpartition(")")[2].split()[19])
+    return float(_read_uptime()) - ticks / os.sysconf("SC_CLK_TCK")
+
+
 def usage(pids: Iterable[int]) -> Usage:
     """Return the sum over processes; those that have gone count as nothing."""
     listed = tuple(pids)
@@ -86,6 +104,10 @@ def _sizes(pid: int) -> tuple[float, float]:
 
 def _pids() -> list[int]:
     return [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()]
+
+
+def _read_uptime() -> str:
+    return (PROC / "uptime").read_text().split()[0]
 
 
 def _read(pid: int, name: str) -> str:

@@ -45,6 +45,8 @@ ENV_MEMORY_BYTES = "EXECPOOL_MEMORY_BYTES"
 ENV_SOCKET_DIR = "EXECPOOL_SOCKET_DIR"
 ENV_STATE_DIR = "EXECPOOL_STATE_DIR"
 ENV_RUNTIME = "EXECPOOL_RUNTIME"
+ENV_REFUSE_SELF = "EXECPOOL_REFUSE_SELF"
+"""1: connections from the server's own address are refused. In a pod, user code has that address too."""
 
 SOCKET_DIR = "/run/execpool"
 """The emptyDir that server and runner share; read-only in the runner."""
@@ -59,6 +61,8 @@ KEEPALIVE_SECONDS = 5.0
 """Silence on an /execute stream after which a keepalive line is sent, as E2B does."""
 MAX_OUTPUT_BYTES = 1 << 20
 """Output kept of one execution; more is dropped with a flag, and a program that goes on is ended."""
+MAX_RESULT_BYTES = 4 << 20
+"""Results of one execution together, as JSON; one that does not fit is replaced by a note, with a flag."""
 MAX_CODE_BYTES = 1 << 20
 DEFAULT_TIMEOUT_SECONDS = 60.0
 MAX_TIMEOUT_SECONDS = 3600.0
@@ -119,6 +123,8 @@ class RunReason(StrEnum):
     RUNNER_LOST = "RunnerLost"
     CLIENT_GONE = "ClientGone"
     RETIRED = "Retired"
+    NOT_STARTED = "NotStarted"
+    """There was no process to run it: nothing of it has happened."""
     CONTEXT_LOST = "ContextLost"
     """The process of a context ended, and its state with it."""
 

@@ -7,12 +7,14 @@ answer is complete. Here
 - what comes after an answer (the rest of its body, blank lines) has no longer than that either;
 - a request that comes before the last answer is complete ends its connection: each would wait in memory, unread;
 - a connection beyond the limit is closed at once;
-- little is buffered for writing, and closing never waits for a peer that does not read.
+- little is buffered for writing, and closing never waits for a peer that does not read;
+- a server may refuse whoever calls from its own address (`refuses_itself`): code beside it that no network policy stops.
 
 An application ends a connection through `abort_of(scope)`. Used by every part that serves HTTP, the executor too, so it imports none of them.
 """
 
 import asyncio
+import ipaddress
 from collections.abc import Callable, MutableMapping
 from typing import Any, cast
 
@@ -41,6 +43,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     max_connections = MAX_CONNECTIONS
     head_seconds = HEAD_SECONDS
+    refuses_itself = False
     _deadline: asyncio.TimerHandle | None = None
     _head_bytes = 0
     """Bytes of a head that is not complete."""
@@ -49,7 +52,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Begin to wait for a head, unless there are too many connections."""
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
-        if len(self.connections) > self.max_connections:
+        if len(self.connections) > self.max_connections or (self.refuses_itself and _is_own(transport)):
             transport.abort()
         else:
             self._wait_for_peer()
@@ -137,6 +140,20 @@ class BoundedProtocol(HttpToolsProtocol):
             self._deadline = None
 
 
-def bounded(max_connections: int) -> type[BoundedProtocol]:
+def bounded(max_connections: int, *, refuses_itself: bool = False) -> type[BoundedProtocol]:
     """Return the protocol of a server with at most so many connections."""
-    return type("BoundedProtocol", (BoundedProtocol,), {"max_connections": max_connections})
+    limits = {"max_connections": max_connections, "refuses_itself": refuses_itself}
+    return type("BoundedProtocol", (BoundedProtocol,), limits)
+
+
+def _is_own(transport: asyncio.BaseTransport) -> bool:
+    """True when a connection comes from the address that it goes to, or over loopback."""
+    peer, own = (_address(transport.get_extra_info(end)) for end in ("peername", "sockname"))
+    return peer == own or peer is None or peer.is_loopback
+
+
+def _address(end: tuple[str, int] | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    if not end:
+        return None
+    address = ipaddress.ip_address(end[0].partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address

@@ -62,6 +62,8 @@ class OperatorSettings(ProcessSettings):
     """Image of executors whose tier names none: the one of this release."""
     user_namespaces: bool = True
     """Give executor pods a user namespace of their own (`hostUsers: false`); False on nodes that cannot."""
+    egress_resolvers: str = "1.1.1.1 9.9.9.9"
+    """Name servers of tiers with `network: Egress`, apart by blanks: the cluster's own is out of their reach."""
     lease_seconds: float = 15.0
     """Lifetime of the operator's Lease."""
     renew_seconds: float = 2.0

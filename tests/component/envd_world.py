@@ -12,6 +12,7 @@ import asyncio
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from packaging.version import Version
 
 from execpool.executor.server.claim import Ownership
 from execpool.executor.server.envd.app import ENVD_VERSION, Envd
+from execpool.serving import bounded
 
 SOURCE = Path(__file__).resolve().parents[2] / "operator"
 TOKEN = "token-of-the-claim"
@@ -115,6 +117,42 @@ class World:
         finally:
             client.close()
 
+    def open(self, method: str, target: str, body: bytes = b"", kind: str = "", length: int = -1) -> socket.socket:
+        """A connection on which a request has been sent, with as much of its body as there is here."""
+        client = socket.create_connection(("127.0.0.1", self.port))
+        client.settimeout(20)
+        head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nX-Access-Token: {TOKEN}\r\nContent-Type: {kind}\r\n"
+        size = len(body) if length < 0 else length
+        client.sendall(f"{head}Content-Length: {size}\r\n\r\n".encode() + body)
+        return client
+
+    def becomes(self, *, idle: bool, seconds: float = 5.0) -> bool:
+        """True when no call is in progress, or one is, within a time."""
+        end = time.monotonic() + seconds
+        while self.is_idle is not idle and time.monotonic() < end:
+            time.sleep(0.01)
+        return self.is_idle is idle
+
+    def stays_busy(self, seconds: float = 0.3) -> bool:
+        """True when a call begins, and goes on for a time."""
+        return self.becomes(idle=False) and not self.becomes(idle=True, seconds=seconds)
+
+    @property
+    def is_idle(self) -> bool:
+        """True when no call is in progress."""
+        return self.ownership.ends_at() is not None
+
+    @contextmanager
+    def stopped_agent(self) -> Iterator["subprocess.Popen[bytes]"]:
+        """The agent, stopped as a command can do it; it goes on afterwards."""
+        assert self.call("filesystem.Filesystem/Stat", {"path": "."})[0] == 200
+        agent = self.agents[-1]
+        agent.send_signal(signal.SIGSTOP)
+        try:
+            yield agent
+        finally:
+            agent.send_signal(signal.SIGCONT)
+
     def call(self, method: str, message: object, **headers: str) -> tuple[int, dict[str, Any]]:
         """One unary Connect call."""
         body = message if isinstance(message, bytes) else json.dumps(message).encode()
@@ -177,7 +215,7 @@ def _server(world: World) -> uvicorn.Server:
         assert world.envd is not None
         await world.envd(scope, receive, send)
 
-    options: dict[str, Any] = {"log_config": None, "access_log": False, "lifespan": "off", "http": "httptools"}
+    options: dict[str, Any] = {"log_config": None, "access_log": False, "lifespan": "off", "http": bounded(512)}
     return uvicorn.Server(uvicorn.Config(application, timeout_graceful_shutdown=1, **options))
 
 

@@ -37,7 +37,13 @@ from execpool.executor.runner import sandbox, zygote
 logs.configure(component="runner")
 sys.exit(zygote.run(settings.runner_settings(), sandbox.Measures({})))
 """
-INITIAL_PID_NAMESPACE = "pid:[4026531836]"
+WITHOUT_THE_CAP = """
+import sys
+from execpool.executor import main
+from execpool.executor.server import output
+output.Allowance.__init__.__kwdefaults__["capped"] = False
+sys.exit(main.main(["server"]))
+"""
 
 
 @dataclass
@@ -50,10 +56,10 @@ class Process:
 
     @classmethod
     async def start(
-        cls, command: str, environment: dict[str, str], measures: str = "", cwd: Path | None = None
+        cls, command: str, environment: dict[str, str], code: str = "", cwd: Path | None = None
     ) -> "Process":
-        """Start `server` or `runner`; `measures`, if any, is the argument of the runner's `Measures`."""
-        program = ["-c", WITH_MEASURES.format(measures)] if measures else ["-m", "execpool.executor.main", command]
+        """Start `server` or `runner`, or what a test puts in the place of one."""
+        program = ["-c", code] if code else ["-m", "execpool.executor.main", command]
         process = await asyncio.create_subprocess_exec(
             sys.executable, *program, env=environment, stdout=asyncio.subprocess.PIPE, cwd=cwd
         )
@@ -218,11 +224,6 @@ class LocalExecutor:
         self.server = await Process.start("server", self.server_environment)
 
 
-def may_do_without_measures() -> bool:
-    """True where a program that may signal everything can reach nothing but the tests themselves."""
-    return os.geteuid() != 0 or str(Path("/proc/self/ns/pid").readlink()) != INITIAL_PID_NAMESPACE
-
-
 def below(running: LocalExecutor) -> list[int]:
     """All processes below the runner."""
     found, pending = [], [running.runner.process.pid]
@@ -279,10 +280,14 @@ async def executor(
     wait_ready: bool = True,
     science: bool = False,
     measures: str = "",
+    server_program: str = "",
     server_variables: dict[str, str] | None = None,
     runner_variables: dict[str, str] | None = None,
 ) -> AsyncIterator[LocalExecutor]:
-    """Start a local executor; everything of it is gone afterwards."""
+    """Start a local executor; everything of it is gone afterwards.
+
+    Hardening is left out by `measures`, the arguments of the runner's `Measures`, and by a `server_program` of a test.
+    """
     executor_id, pod_uid, secret = secrets.token_hex(16), str(uuid.uuid4()), secrets.token_urlsafe(32)
     with tempfile.TemporaryDirectory(prefix="execpool-test-") as name:
         directory = Path(name)
@@ -312,8 +317,9 @@ async def executor(
             **{protocol.ENV_NETWORK: network, protocol.ENV_MEMORY_BYTES: memory_bytes},
             **(runner_variables or {}),
         )
-        server = await Process.start("server", server_environment)
-        runner = await Process.start("runner", runner_environment, measures, directory / "home")
+        server = await Process.start("server", server_environment, server_program)
+        runner_program = WITH_MEASURES.format(measures) if measures else ""
+        runner = await Process.start("runner", runner_environment, runner_program, directory / "home")
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
             running = LocalExecutor(
                 executor_id=executor_id,

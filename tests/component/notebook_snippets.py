@@ -30,15 +30,22 @@ def snippet(name, *cells, fresh=False, **differs):
     return Snippet(name, cells, differs, fresh)
 
 
-NO_TERMINAL = "programs write to a pipe: line ends stay \\n and they see no terminal"
+NO_TERMINAL = "programs write to a pipe, since the filter refuses terminals: line ends stay \\n instead of \\r\\n"
 ONE_TREE = "a cell is parsed once, so the parser's warning comes once, under the cell's own name"
 NO_RUNNING_LOOP = "no event loop runs under a cell that does not wait: asyncio.run() works, as in a program"
-PAGER = "the text goes to a front end's pager, which E2B's clients do not have: shown as a result"
-GROUP = "the kernel prints groups with its own frames and no traceback in the error; here the error has it"
-CARE = "IPython looks for a kernel's cells as files and, without one, shows five lines as they are around where the frame is now"
+PAGER = "the text goes to a front end's pager, which E2B's clients do not have; here it is a result that they see"
+GROUP = (
+    "a kernel prints a group with frames of its own to stderr, and its error has no traceback; here the error has it"
+)
+CARE = "a kernel cannot open the cell's file and takes IPython's short form: the line where a frame is now, not where it raised; every frame of a recursion; other margins. Here it is the long form"
 OWN_FRAME = "a kernel shows the frame of its own that refused"
-PLAIN_EXIT = "exit() ends the cell, as it ends a program; a kernel goes on with the cell and then ends itself"
-UNPRINTABLE = "the kernel reports the error of reporting the error"
+INPUT = "a kernel shows the frame of its own that refused; here a note says what to do instead"
+PLAIN_EXIT = (
+    "exit() ends the cell as sys.exit() does; a kernel goes on with the cell, and waits for a front end to end it"
+)
+UNPRINTABLE = "the kernel reports the error of reporting the error; here it is the program's own"
+SAVED = "E2B displays a picture that is saved, and so do we"
+LARGE = "a result that is larger than fits one event (3.5 MiB) keeps both ends of its text and loses its largest formats, and says so"
 
 SNIPPETS = [
     # Expressions and their text.
@@ -120,7 +127,7 @@ SNIPPETS = [
     snippet("eval of bad code", "eval('a b')"),
     snippet("what came before a late error of the compiler", "print('ran')\nbreak"),
     snippet("a NUL in the code", "a = '\0'"),
-    snippet("an error that cannot be shown", "class E(Exception):\n    def __str__(self): raise ValueError('no text')\nraise E", error=Difference(UNPRINTABLE, "ValueError", "'E'"), traceback=Difference(UNPRINTABLE, "no text", "")),
+    snippet("an error that cannot be shown", "class E(Exception):\n    def __str__(self): raise ValueError('no text')\nraise E", error=Difference(UNPRINTABLE, "ValueError", "('E', '<exception str() failed>')"), traceback=Difference(UNPRINTABLE, "During handling", "----> 3 raise E")),
     snippet("an exception group", "raise ExceptionGroup('several', [ValueError(1), TypeError('t')])", stderr=Difference(GROUP, "interactiveshell.py", ""), traceback=Difference(GROUP, "", "ExceptionGroup: several (2 sub-exceptions)")),
     snippet("exit()", "print('before')\nexit()\nprint('not reached')", error=Difference(PLAIN_EXIT, "", "SystemExit"), stdout=Difference(PLAIN_EXIT, "not reached", "before"), traceback=Difference(PLAIN_EXIT, "", "SystemExit"), order=Difference(PLAIN_EXIT, "", "error"), fresh=True),
     snippet("exit with a status", "import sys\nsys.exit(3)"),
@@ -128,8 +135,8 @@ SNIPPETS = [
     snippet("exit with a text", "raise SystemExit('no luck')"),
     snippet("the cell after an exit", "import sys\nsys.exit(1)", "'still here'"),
     snippet("the cell after an error", "kept = 1\n1/0", "kept"),
-    snippet("input", "input('name? ')", traceback=Difference(OWN_FRAME, "Kernel.raw_input(self, prompt)", "StdinNotImplementedError")),
-    snippet("getpass", "import getpass\ngetpass.getpass()", traceback=Difference(OWN_FRAME, "Kernel.getpass(self, prompt", "StdinNotImplementedError")),
+    snippet("input", "input('name? ')", traceback=Difference(INPUT, "Kernel.raw_input(self, prompt)", "nobody answers a program here")),
+    snippet("getpass", "import getpass\ngetpass.getpass()", traceback=Difference(INPUT, "Kernel.getpass(self, prompt", "nobody answers a program here")),
     snippet("reading standard input", "import sys\nsys.stdin.readline()"),
     snippet("an error in a thread", "import threading\nt = threading.Thread(target=lambda: 1/0, name='T')\nt.start(); t.join()"),
     # Display.
@@ -147,6 +154,8 @@ SNIPPETS = [
     snippet("a repr that raises", "class R:\n    def __repr__(self):\n        raise KeyError('x')\nR()", traceback=Difference(CARE, "----> 3", "----> 3")),
     snippet("html that raises", "class Q:\n    def _repr_html_(self):\n        raise ValueError('h')\n    def __repr__(self): return 'Q'\nQ()", traceback=Difference(CARE, "----> 3", "----> 3")),
     snippet("a repr that recurses", "class L:\n    def __repr__(self): return repr(self)\nL()", traceback=Difference(CARE, "in L.__repr__(self)", "skipping similar frames: L.__repr__")),
+    snippet("a text that is larger than an event", "'ab' * (1 << 20)", results=Difference(LARGE, "ababababab", "characters left out")),
+    snippet("a picture that is larger than an event", "class Big:\n    def _repr_html_(self): return 'h' * (4 << 20)\n    def __repr__(self): return 'small'\nBig()", results=Difference(LARGE, "hhhhhhhhhh", "small\\n[execpool left out text/html: 4.0 MiB, more than fits one event]")),
     snippet("a list that holds itself", "loop = [1]\nloop.append(loop)\nloop"),
     snippet("a display with a name", "display('x', display_id='mine')"),
     snippet("an update of a display", "h = display('x', display_id='mine2')\nh.update('y')"),
@@ -259,5 +268,5 @@ SNIPPETS = [
     snippet("a figure that was closed", "import matplotlib.pyplot as plt\nfig = plt.figure()\nplt.close(fig)"),
     snippet("a backend of one's own choice", "import matplotlib\nmatplotlib.use('Agg')\nimport matplotlib.pyplot as plt\nplt.plot([1])\nplt.show()", "matplotlib.use('module://matplotlib_inline.backend_inline')", fresh=True),
     snippet("a picture", "from PIL import Image\nImage.new('RGB', (2, 2), 'red')"),
-    snippet("a picture that is saved", "from PIL import Image\nImage.new('RGB', (2, 2)).save('p.png')", results=Difference("E2B displays a picture that is saved", "[]", "image/png")),
+    snippet("a picture that is saved", "from PIL import Image\nImage.new('RGB', (2, 2)).save('p.png')", results=Difference(SAVED, "[]", "image/png")),
 ]  # fmt: skip

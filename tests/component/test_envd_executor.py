@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import aiohttp
 import pytest
 from e2b import AsyncSandbox, CommandExitException, PtySize, SandboxException
 from e2b.sandbox_async.commands.command_handle import AsyncCommandHandle
@@ -14,6 +15,7 @@ from tests.component.envd_world import known_to_the_sdk
 from tests.component.executor_process import LocalExecutor, executor, wait_until_gone
 
 from execpool import protocol
+from execpool.executor.server.envd.agent import SILENT_SECONDS
 
 CONFINED = """
 import ctypes, os, socket
@@ -116,6 +118,22 @@ async def test_a_command_in_the_foreground_keeps_the_executor_one_in_the_backgro
         await wait_until_gone(lambda: process(pid))
 
 
+async def test_an_idle_retirement_does_not_wait_for_calls_whose_clients_have_gone() -> None:
+    async with claimed() as (running, sandbox):
+        url = f"http://127.0.0.1:{running.server.said('listening')[0]['envd_port']}"
+        sleeping = await sandbox.commands.run("sleep 1000", background=True, stdin=True, timeout=0)
+        given = {"process": {"pid": sleeping.pid}, "input": {"stdin": "eHh4" * 100_000}}
+        stopping = await sandbox.commands.run("kill -STOP $PPID", background=True, timeout=0)
+        for handle in (sleeping, stopping):
+            await handle.disconnect()
+        for method, path, body in (("POST", "/process.Process/SendInput", given), ("GET", "/files?path=x", None)):
+            limit = aiohttp.ClientTimeout(0.5)
+            with pytest.raises(TimeoutError):
+                await running.http.request(method, url + path, json=body, headers=running.headers(), timeout=limit)
+        await asyncio.sleep(0.5)
+        assert (await running.retire("Idle", running.epoch))[0] == 200
+
+
 async def test_an_idle_retirement_finds_it_busy_while_a_command_is_listened_to() -> None:
     async with claimed() as (running, sandbox):
         handle = await sandbox.commands.run("echo $$; sleep 73", background=True)
@@ -147,6 +165,17 @@ async def test_a_command_that_ends_the_agent_takes_all_others_along() -> None:
         with pytest.raises((SandboxException, CommandExitException)):
             await sandbox.commands.run("kill -9 $PPID; sleep 5")
         await wait_until_gone(lambda: process(pid), 5)
+        assert (await sandbox.commands.run("echo again")).stdout == "again\n"
+        assert (await running.execute("1+1"))[-1]["status"] == "Succeeded"
+
+
+async def test_a_command_that_stops_the_agent_is_ended_with_it_and_daemons_too() -> None:
+    async with claimed() as (running, sandbox):
+        daemon = await sandbox.commands.run("setsid sh -c 'echo $$; exec sleep 76' & wait", background=True)
+        pid = await pid_below(daemon)
+        with pytest.raises(SandboxException):
+            await sandbox.commands.run("kill -STOP $PPID; sleep 60", timeout=1)
+        await wait_until_gone(lambda: process(pid), SILENT_SECONDS + 5)
         assert (await sandbox.commands.run("echo again")).stdout == "again\n"
         assert (await running.execute("1+1"))[-1]["status"] == "Succeeded"
 

@@ -14,6 +14,7 @@ from e2b.exceptions import AuthenticationException
 from tests.component.envd_world import TOKEN, World, envd
 
 from execpool.executor.server.envd import signatures
+from execpool.protocol import HEADER_EPOCH, HEADER_TOKEN
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +178,11 @@ def test_a_downloads_headers(world: World) -> None:
         ({"Content-Type": "multipart/form-data"}, b"x", b"no multipart boundary"),
         ({"Content-Type": "multipart/form-data; boundary=b"}, b"no form", b"unexpected end"),
         ({"Content-Type": "application/octet-stream", "Content-Encoding": "gzip"}, b"no gzip", b"invalid gzip"),
+        (
+            {"Content-Type": "application/octet-stream", "Content-Encoding": "gzip"},
+            gzip.compress(b"hi") + bytes(5_000_000),
+            b"data after the end",
+        ),
         ({"Content-Type": "application/octet-stream", "Content-Encoding": "gzip"}, gzip.compress(b"x")[:-4], b"EOF"),
         ({"Content-Type": "application/octet-stream", "Content-Encoding": "br"}, b"x", b"unsupported Content-Encoding"),
     ],
@@ -205,10 +211,11 @@ def test_a_slash_too_many_before_the_path_is_forgiven(world: World) -> None:
 
 
 def test_envs_health_metrics_and_init(world: World) -> None:
-    assert world.request("POST", "/init", b'{"envVars": {"FROM_INIT": "1"}}')[0] == 204
+    ours = {"X-Access-Token": "", HEADER_TOKEN: TOKEN, HEADER_EPOCH: "1"}
+    assert world.request("POST", "/init", b'{"envVars": {"FROM_INIT": "1"}}', ours)[0] == 204
     assert world.request("GET", "/envs")[1] == b'{"FROM_INIT":"1"}'
     assert world.sandbox().commands.run("echo $FROM_INIT").stdout == "1\n"
-    assert world.request("POST", "/init", b"{}")[0] == 204
+    assert world.request("POST", "/init", b"{}", ours)[0] == 204
     status, body, _ = world.request("GET", "/metrics")
     assert status == 200
     assert b'"cpu_count":' in body

@@ -11,6 +11,7 @@ import pytest
 from e2b import SandboxException
 from tests.component.envd_world import TOKEN, World, envd, envelope, messages
 
+from execpool.executor import agent_wire
 from execpool.executor.server.envd import codec
 from execpool.protocol import HEADER_EPOCH, HEADER_TOKEN
 
@@ -161,3 +162,54 @@ def test_other_content_types_and_paths_are_refused(world: World) -> None:
     assert world.request("POST", "/process.Process/Unknown", b"{}")[0] == 404
     assert world.request("GET", "/process.Process/List")[0] == 404
     assert world.request("GET", "/..%2f..%2fetc/passwd")[0] == 404
+
+
+@pytest.mark.parametrize("path", ["/files", "/envs", "/health"])
+def test_a_query_of_many_fields_is_no_fault_of_ours(world: World, path: str) -> None:
+    query = {f"field{number}": "x" for number in range(100)}
+    assert world.request("GET", path, headers={"X-Access-Token": ""}, **query)[0] in (204, 400, 401)
+
+
+@pytest.mark.parametrize("signal", [[], {}, 1.5])
+def test_a_signal_of_another_form_is_refused(world: World, signal: object) -> None:
+    handle = world.sandbox().commands.run("sleep 60", background=True)
+    message = {"process": {"pid": handle.pid}, "signal": signal}
+    status, answer = world.call("process.Process/SendSignal", message)
+    assert (status, answer["code"]) == (400, "invalid_argument")
+    assert handle.kill()
+
+
+def test_a_fault_of_ours_is_told_as_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert world.envd is not None
+    monkeypatch.setattr(world.envd, "_files", None)
+    status, body, _ = world.request("GET", "/files", path="x")
+    assert (status, json.loads(body)["code"]) == (500, 500)
+
+
+def test_init_is_not_there_for_clients(world: World) -> None:
+    assert world.request("POST", "/init", b'{"envVars": {"A": "1"}}')[0] == 404
+    assert world.request("GET", "/envs")[1] == b"{}"
+
+
+@pytest.mark.parametrize(
+    "variables", [{"A=B": "c"}, {"": "c"}, {"A": "\0"}, {"A": "x" * 70_000}, {"A": "\x01" * 20_000}, {"A": 1}]
+)
+def test_no_environment_is_taken_that_nothing_could_start_with(world: World, variables: dict[str, object]) -> None:
+    ours = {"X-Access-Token": "", HEADER_TOKEN: TOKEN, HEADER_EPOCH: "1"}
+    assert world.request("POST", "/init", json.dumps({"envVars": variables}).encode(), ours)[0] == 400
+    assert world.request("GET", "/envs")[1] == b"{}"
+
+
+@pytest.mark.parametrize("side", ["server", "agent"])
+def test_a_listing_is_bounded_in_bytes(side: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lowered = "from execpool.executor import agent_wire; agent_wire.MAX_LISTING_BYTES = 100_000"
+    if side == "server":
+        monkeypatch.setattr(agent_wire, "MAX_LISTING_BYTES", 100_000)
+    with envd(prelude=lowered if side == "agent" else "pass") as world:
+        for number in range(400):
+            (world.home / f"{number:03}{'x' * 200}").touch()
+        status, answer = world.call("filesystem.Filesystem/ListDir", {"path": "."})
+        assert (status, answer["code"]) == (429, "resource_exhausted")
+        assert len(world.agents) == 1
+        (world.home / "few/below").mkdir(parents=True)
+        assert len(world.call("filesystem.Filesystem/ListDir", {"path": "few"})[1]["entries"]) == 1

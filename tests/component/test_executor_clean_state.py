@@ -57,7 +57,7 @@ async def test_a_run_has_a_new_private_directory_with_a_name_that_nobody_can_gue
     assert len({place[0] for place in places}) == 3
     for cwd, mode, listed, home, temporary in places:
         assert (mode, listed, home, temporary) == ("0o700", [], cwd, cwd)
-        assert len(cwd.rpartition("run-")[2]) == 24
+        assert len(cwd.rpartition("-")[2]) == 24
         assert cwd.startswith(f"{shared.work_dir}/")
 
 

@@ -1,13 +1,16 @@
 """Contexts in a local executor: state that stays, one execution at a time, interrupts, restarts, and E2B's words for it all."""
 
 import asyncio
+import contextlib
 import json
+import os
+import signal
 import time
 
 import aiohttp
 import pytest
 import pytest_asyncio
-from tests.component.executor_process import executor, no_process_is_left
+from tests.component.executor_process import below, executor, no_process_is_left
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -59,6 +62,74 @@ async def test_state_stays_in_a_context_and_nowhere_else(shared, context):
     _, other = await request(shared, "POST", "/contexts")
     assert errors(await shared.execute("x", context_id=other["id"])) == ["NameError"]
     assert (await request(shared, "DELETE", f"/contexts/{other['id']}")) == (200, None)
+
+
+@contextlib.asynccontextmanager
+async def held_up(pid, seconds):
+    """Stop a process of ours, as one that gets no processor is, and let it go on after a while."""
+    os.kill(pid, signal.SIGSTOP)
+    letting_go = asyncio.get_running_loop().call_later(seconds, os.kill, pid, signal.SIGCONT)
+    yield
+    letting_go.cancel()
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
+
+
+JUST_OVER = "import time\nuntil = time.monotonic() + 1.05\nwhile time.monotonic() < until: time.sleep(0.01)"
+IGNORING = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n" + JUST_OVER.replace("1.05", "1.5")
+
+
+@pytest.mark.parametrize("late", [JUST_OVER, IGNORING], ids=["interrupted", "stopped"])
+async def test_what_ends_one_execution_never_hits_the_next(shared, context, late):
+    supervisor = int(text(await shared.execute("import os\nkept = 1\nos.getppid()", context_id=context)))
+    one = asyncio.create_task(shared.execute(late, context_id=context, timeout_seconds=1))
+    await asyncio.sleep(0.5)
+    async with held_up(supervisor, 1.4):
+        two = asyncio.create_task(shared.execute("time.sleep(1)\n1 + 1", context_id=context))
+        assert end(await one)[0] in ("Succeeded", "TimedOut")
+        events = await two
+    assert errors(events) in ([], ["NameError"]), "a stopped context begins anew"
+    assert end(events)[1] == ""
+
+
+async def test_a_restart_does_not_wait_for_what_waited_and_what_waited_is_not_run(shared, context):
+    running = asyncio.create_task(shared.execute("import time\ntime.sleep(30)", context_id=context))
+    await asyncio.sleep(0.2)
+    waiting = asyncio.create_task(shared.execute("ran = 1\nimport time\ntime.sleep(5)", context_id=context))
+    await asyncio.sleep(0.2)
+    began = time.monotonic()
+    assert await request(shared, "POST", f"/contexts/{context}/restart") == (200, None)
+    assert time.monotonic() - began < 3
+    assert end(await running)[0] == "Killed"
+    assert end(await waiting) == ("Killed", "NotStarted")
+    assert errors(await shared.execute("ran", context_id=context)) == ["NameError"]
+
+
+async def test_a_context_that_is_deleted_while_it_restarts_has_no_process_left(shared):
+    before = len(below(shared))
+    _, made = await request(shared, "POST", "/contexts")
+    running = asyncio.create_task(shared.execute("import time\ntime.sleep(30)", context_id=made["id"]))
+    await asyncio.sleep(0.2)
+    restart = asyncio.create_task(request(shared, "POST", f"/contexts/{made['id']}/restart"))
+    await asyncio.sleep(0)
+    await request(shared, "DELETE", f"/contexts/{made['id']}")
+    assert (await restart)[0] in (200, 404, 500)
+    await running
+    _, listed = await request(shared, "GET", "/contexts")
+    assert made["id"] not in [each["id"] for each in listed]
+    async with asyncio.timeout(5):
+        while len(below(shared)) > before:  # noqa: ASYNC110 - other processes
+            await asyncio.sleep(0.02)
+
+
+async def test_calls_about_contexts_keep_an_executor_from_being_idle():
+    async with executor(idle_seconds=1) as running:
+        await running.claim()
+        for _ in range(6):
+            status, made = await request(running, "POST", "/contexts")
+            assert status == 200
+            await asyncio.sleep(0.4)
+            assert (await request(running, "DELETE", f"/contexts/{made['id']}"))[0] == 200
 
 
 async def test_executions_of_a_context_are_counted_by_itself(shared, context):
@@ -205,7 +276,7 @@ async def test_a_deletion_ends_what_runs_and_what_waits(shared):
     assert await request(shared, "DELETE", f"/contexts/{made['id']}") == (200, None)
     assert end(await running) == ("Killed", "ContextLost")
     events = await waiting
-    assert (end(events), errors(events)) == (("Failed", ""), ["ContextError"])
+    assert (end(events), errors(events)) == (("Killed", "NotStarted"), ["ContextError"])
     assert (await request(shared, "POST", "/execute", code="1", context_id=made["id"]))[0] == 404
 
 

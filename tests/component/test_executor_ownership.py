@@ -282,9 +282,19 @@ async def test_the_egress_check_tells_whether_the_api_server_can_be_reached():
     await listener.wait_closed()
 
 
-async def test_a_second_runner_finds_no_socket():
+async def test_a_second_runner_finds_no_socket_and_a_program_could_not_list_its_directory():
     async with executor() as running:
-        assert not (running.socket_dir / "runner.sock").exists()
+        await running.claim()
+        assert list(running.socket_dir.glob("*.sock")) == []
+        await running.runner.end()
+        async with asyncio.timeout(5):
+            while not (names := [path.name for path in running.socket_dir.glob("*.sock")]):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.01)
+        assert len(names[0]) > 32
+        await running.restart_runner()
+        await running.wait_ready()
+        events = await running.execute(f"import os\nos.listdir({str(running.socket_dir)!r})")
+        assert [event["name"] for event in events if event["type"] == "error"] == ["PermissionError"]
 
 
 async def test_bad_settings_are_told_and_end_the_process():

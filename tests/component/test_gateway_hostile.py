@@ -23,8 +23,8 @@ async def endless(writer: asyncio.StreamWriter, _: object) -> None:
 MISBEHAVING = {
     "a line that is not JSON": sending(OK + chunk(b"garbage", end()) + FINISH),
     "a line that is not an object": sending(OK + chunk(b"[1]", end()) + FINISH),
-    "a line that is too long": sending(OK, *[chunk(b"x" * 65536)[:-3] + b"\r\n"] * 40),
-    "a line without an end": sending(OK, *[b"10000\r\n" + b"x" * 65536 + b"\r\n"] * 40),
+    "a line that is too long": sending(OK, *[chunk(b"x" * 65536)[:-3] + b"\r\n"] * 80),
+    "a line without an end": sending(OK, *[b"10000\r\n" + b"x" * 65536 + b"\r\n"] * 80),
     "text of a wrong type": sending(OK + chunk(b'{"type":"stdout","text":{}}', end()) + FINISH),
     "a result of a wrong type": sending(OK + chunk(b'{"type":"result","png":7}', end()) + FINISH),
     "deep nesting": sending(OK + chunk(b'{"type":"result","json":' + b"[" * 900 + b"]" * 900 + b"}", end()) + FINISH),

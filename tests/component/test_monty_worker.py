@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.component import monty_reference
 from tests.hostile.model import MARK, Targets
-from tests.hostile.programs import PROGRAMS
+from tests.hostile.programs import FOR_MONTY, PROGRAMS
 
 from execpool.executor.monty.engine import Job, NotSupported
 from execpool.executor.monty.program import Program
@@ -95,7 +95,7 @@ def test_each_measure_holds_something_that_no_other_does(tmp_path, measure, then
 async def test_hostile_programs_are_held_by_the_worker_alone_when_no_check_comes_first(tmp_path):
     targets = Targets()
     async with monty_reference.engine(tmp_path) as engine:
-        for hostile in PROGRAMS:
+        for hostile in (*PROGRAMS, *FOR_MONTY):
             job, printed = Job(hostile.code), []
             source = targets.code(hostile)
             with suppress(NotSupported):

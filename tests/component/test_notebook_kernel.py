@@ -24,7 +24,7 @@ VARIES = [
     (re.compile(r"0x[0-9a-f]{4,}"), "0xADDRESS"),
     (re.compile(r"/tmp/ipykernel_\d+/\d+\.py|<ipython-input-\d+-[0-9a-f]+>"), "<cell>"),
     (re.compile(r"\(\d+\.py, line|\(<cell>, line"), "(CELL, line"),
-    (re.compile(r".*: UserWarning: To exit: use .*\n.*\n"), ""),
+    (re.compile(r"^.*: UserWarning: To exit: use .*\n.*\n", re.MULTILINE), ""),
     (re.compile(r"\x1b\[[0-9;]*m"), ""),
     (re.compile(r"[\d.]+(?:e\+\d+)? ?(ns|\u03bcs|us|ms|s)\b"), "TIME"),
     (re.compile(r"(~|/root)?/[\w./~-]*?/(site-packages|python3\.\d+)/"), "LIB/"),

@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+import uvicorn
+from starlette.types import Send
 from tests.component.gateway_world import GatewayWorld, gateway_world
 
-from execpool.serving import BoundedProtocol
+from execpool.serving import BoundedProtocol, bounded
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 START = b"POST /v1/executions HTTP/1.1\r\nHost: x\r\n"
@@ -125,3 +127,29 @@ async def test_connections_are_limited_and_those_there_go_on() -> None:
             assert await what_comes(refused) == b""
         writer.write(OPENAPI)
         assert await answered(reader) == b"HTTP/1.1 200 OK"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2"])
+async def test_a_server_that_refuses_itself_ends_connections_from_its_own_address_and_over_loopback(
+    address: str,
+) -> None:
+    async def application(_scope: object, _receive: object, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    for refuses, answer in ((False, b"HTTP/1.1 200 OK"), (True, b"")):
+        config = uvicorn.Config(application, http=bounded(8, refuses_itself=refuses), lifespan="off", log_config=None)
+        server = await asyncio.get_running_loop().create_server(
+            lambda config=config: config.http_protocol_class(  # type: ignore[misc]
+                config=config, server_state=uvicorn.server.ServerState(), app_state={}
+            ),
+            "127.0.0.1",
+            0,
+        )
+        port = server.sockets[0].getsockname()[1]
+        config.load()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert (await what_comes(reader)).split(b"\r\n")[0] == answer
+        writer.close()
+        server.close()

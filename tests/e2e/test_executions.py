@@ -98,6 +98,31 @@ def test_code_runs_as_a_notebook_cell_does(story: Story):
     assert story.run("await __import__('asyncio').sleep(0, 'awaited')").body["results"][0]["text"] == "awaited"
 
 
+ASKS_ITS_OWN_EXECUTOR = """
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as route:
+    route.connect(("192.0.2.1", 9))
+    own = route.getsockname()[0]
+said = {}
+for host in ("127.0.0.1", own):
+    for port in (49999, 49983, 49901):
+        with socket.create_connection((host, port), 5) as client:
+            try:
+                client.sendall(b"GET /health HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+                said[host, port] = client.recv(100)
+            except ConnectionError:
+                said[host, port] = b""
+len(said), set(said.values())
+"""
+
+
+def test_a_program_with_a_network_gets_no_answer_from_the_ports_of_its_own_executor(story: Story):
+    story.ready_pool(replicas=1, pods={"network": "Egress"})
+    answer = story.run(ASKS_ITS_OWN_EXECUTOR)
+    assert answer.body["results"][0]["text"] == "(6, {b''})", answer.body
+    assert story.run("1 + 1").status == "Succeeded"
+
+
 def test_simple_programs_stay_in_monty_and_the_others_go_to_the_next_tier(story: Story):
     pods = {"max": 2, "slots": 2, "resources": {"limits": {"cpu": "1", "memory": "512Mi"}}}
     tiers = [{"name": "math", "pods": {"runtime": "Monty", **pods}}, {"name": "local", "pods": {"warm": 1, **pods}}]

@@ -5,19 +5,27 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from tests.hostile import residue
+from tests.hostile import figures, residue
 from tests.hostile.client import Holder
+from tests.hostile.commands import Commands
 from tests.hostile.pod import SLOTS, Pod, PodGround, targets
-from tests.hostile.programs import PROGRAMS
+from tests.hostile.programs import AS_COMMANDS, FOR_MONTY, PROGRAMS
 from tests.hostile.trial import Campaign, Report
 
 from execpool import protocol
 from execpool.cli.doors import LocalClusterDoor
 
 ROOT = Path(__file__).resolve().parents[2]
-VARIANTS = {"stateless": "Python", "context": "Python", "monty": "Monty"}
-MOST_PROCESSES = 1024
-"""RLIMIT_NPROC that a run must find before a fork bomb is let loose on this node."""
+VARIANTS = {"stateless": "Python", "context": "Python", "monty": "Monty", "command": "Python"}
+"""Each with its runtime; the last one runs programs as commands of envd."""
+PLATFORM_FILES = (
+    "/proc/1/environ", "/proc/1/mem", "/proc/1/maps", "/proc/1/root/etc/passwd", "/run/execpool", "/run/execpool/runner.sock",
+    "/var/lib/execpool/claimed", "../../var/lib/execpool/claimed", "/work", "/dev/termination-log", "/dev/kmsg",
+    "/var/run/secrets/kubernetes.io/serviceaccount/token", "/sys/kernel/debug", "/proc/kcore",
+)  # fmt: skip
+"""What the files service must not hand out."""
+MOST_PROCESSES = 500
+"""RLIMIT_NPROC that a run must find before a fork bomb is let loose on this node, which gives a pod 512."""
 
 
 @pytest.fixture(scope="session")
@@ -56,12 +64,29 @@ async def test_hostile_programs_in_the_pod_gain_nothing_and_leave_nothing(cluste
         holder = await claimed(http, pod)
         if variant != "monty":
             await must_be_bounded(holder)
+            pod.wait_for_imports(2)
         ground = PodGround(pod, holder, targets(cluster, pod, neighbour))
-        report = await Campaign(ground, variant).run(PROGRAMS)
+        commands = Commands(http, pod.url(protocol.ENVD_PORT), holder.token) if variant == "command" else None
+        programs = {"command": AS_COMMANDS, "monty": (*PROGRAMS, *FOR_MONTY)}.get(variant, PROGRAMS)
+        report = await Campaign(ground, variant, commands).run(programs)
+        if commands is not None:
+            report.problems += await files_of_the_platform(commands, ground.canaries)
         report.problems += await beyond_the_programs(http, pod, neighbour)
     show(variant, report)
+    for each in pod.logs("runner").splitlines() if report.problems else ():
+        print(each)
     assert report.problems == []
-    assert report.tried == len(PROGRAMS)
+    assert report.tried == len(programs)
+
+
+async def files_of_the_platform(commands: Commands, canaries: tuple[str, ...]) -> list[str]:
+    """Ask the files service for what is not the claim's."""
+    problems = []
+    for path in PLATFORM_FILES:
+        status, body = await commands.read(path)
+        problems += [f"the files service handed out {path}"] if status == 200 and body else []
+        problems += [f"a secret is in {path}" for canary in canaries if canary.encode() in body]
+    return problems
 
 
 async def must_be_bounded(holder: Holder) -> None:
@@ -86,16 +111,18 @@ async def beyond_the_programs(http: aiohttp.ClientSession, pod: Pod, neighbour: 
 
 
 def show(variant: str, report: Report) -> None:
-    """Print the figures, which pytest shows with -rP, or when the test fails."""
-    polite = sorted(report.polite)
+    """Print the figures, which pytest shows with -rP, or when the test fails; keep them if told to."""
+    found = figures.of(report)
+    figures.record(variant, found)
     print(
-        f"{variant}: {report.tried} programs, ends {report.ends}, latest answer {report.latest:.2f} s after its limit,"
+        f"{variant}: {found.tried} programs, ends {found.ends}, latest answer {found.latest:.2f} s after its limit,"
         f" longest wait for a start {report.waited:.2f} s"
     )
     print(
-        f"{len(polite)} polite runs beside: p50 {polite[len(polite) // 2]:.3f} s,"
-        f" p99 {polite[int(len(polite) * 0.99)]:.3f} s, max {polite[-1]:.3f} s; {SLOTS} slots"
+        f"{found.polite} polite runs beside: p50 {found.p50:.3f} s, p99 {found.p99:.3f} s, max {found.longest:.3f} s;"
+        f" {SLOTS} slots"
     )
+    print(f"before: {found.before}\nafter:  {found.after}")
     for problem in report.problems:
         print(problem)
 

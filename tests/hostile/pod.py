@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from execpool.core.model import Pool
 from execpool.kube.resources import ExecutorIdentity, ExecutorProfile, make_executor_pod
 from tests.cluster.pytest_cluster import RunningCluster
 from tests.hostile.client import Holder
+from tests.hostile.footprint import Footprint, used
 from tests.hostile.model import Targets
 
 LIMITS = {"cpu": "1", "memory": "768Mi"}
@@ -36,6 +38,13 @@ class Pod:
         """Wait until it is ready and learn its address."""
         self.kubectl("wait", "--for=condition=Ready", f"pod/{self.name}", f"--timeout={_READY_SECONDS:.0f}s")
         self.address = str(self.status()["podIP"])
+
+    def wait_for_imports(self, times: int) -> None:
+        """Wait until the runner has said as often that imports are done: the scientific ones come in the background."""
+        deadline = time.monotonic() + _READY_SECONDS
+        while self.logs("runner").count('"imports done"') < times:
+            assert time.monotonic() < deadline, self.logs("runner")
+            time.sleep(0.5)
 
     def delete(self) -> None:
         """End it without waiting."""
@@ -66,15 +75,20 @@ class Pod:
     def _manifest(self, image: str, runtime: str) -> dict[str, Any]:
         tier = {
             "name": "local",
-            "pods": {"max": 1, "slots": SLOTS, "resources": {"limits": LIMITS}, "idleSeconds": 600},
+            "pods": {
+                "max": 1,
+                "slots": SLOTS,
+                "runtime": runtime,
+                "resources": {"limits": LIMITS},
+                "idleSeconds": 600,
+            },
         }
         spec = ExecutionPoolSpec.model_validate({"tiers": [tier]})
         pool = Pool(self._namespace, "hostile", secrets.token_hex(8), 1, "1", spec, ExecutionPoolStatus())
         identity = ExecutorIdentity(self.name, secrets.token_hex(16), protocol.secret_hash(self.secret), "none")
         pod = make_executor_pod(pool, spec.tiers[0], ExecutorProfile(image), identity)
-        server, runner = pod["spec"]["containers"]
+        server = pod["spec"]["containers"][0]
         server["env"].append({"name": "CANARY", "value": self.canary})
-        runner["env"].append({"name": protocol.ENV_RUNTIME, "value": runtime})
         pod["metadata"]["labels"] = {"app": "hostile"}  # a pod of a pool that does not exist would be swept as a stray
         return {"apiVersion": "v1", "kind": "Pod", **pod}
 
@@ -86,19 +100,23 @@ class PodGround:
         self._pod = pod
         self.holder = holder
         self.targets = targets
-        self.calm_seconds = 5.0
+        self.calm_seconds = 2.0
         self.canaries = (pod.secret, pod.canary, protocol.secret_hash(pod.secret), holder.token)
-        self._first = pod.pids("runner")[0]
-        self._container = _text(Path(f"/proc/{self._first}/cgroup"))
+        self._first, self._server = pod.pids("runner")[0], pod.pids("server")[0]
+        lines = _text(Path(f"/proc/{self._first}/cgroup")).splitlines()
+        self._groups = {line for line in lines if "kubepods" in line}
 
-    def processes(self) -> list[str]:
-        """Return the processes of the runner's container; there is none of others in it."""
-        groups = {line for line in self._container.splitlines() if "kubepods" in line}
-        return [
-            f"{path.name} {_text(path / 'cmdline')[:60]!r}"
+    def footprint(self) -> Footprint:
+        """Return what is in the runner's container, in which there is nothing of others, and on the pod's file systems."""
+        processes = tuple(
+            f"{path.name} below {_parent(path)}: {_text(path / 'cmdline').replace(chr(0), ' ')[:50]}"
             for path in Path("/proc").glob("[0-9]*")
-            if groups & set(_text(path / "cgroup").splitlines())
-        ]
+            if self._groups & set(_text(path / "cgroup").splitlines())
+        )
+        root, server = (Path(f"/proc/{pid}/root") for pid in (self._first, self._server))
+        places = {"/tmp, /work and /home/user": root / "tmp", "/dev/shm": root / "dev/shm"}
+        places |= {"the server's state": server / "var/lib/execpool", "the socket's directory": server / "run/execpool"}
+        return Footprint(processes, _tasks(self._groups), used(places))
 
     def files(self) -> list[str]:
         """Return what runs left in /tmp and /dev/shm of the container."""
@@ -106,11 +124,26 @@ class PodGround:
         return [f"{root.name}/{name}" for root in roots for name in _names(root) if not name.startswith(_OURS)]
 
 
+def _tasks(groups: set[str]) -> int:
+    """Return what the pids controller counts for a container; both versions of control groups."""
+    for line in groups:
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "pids"):
+            counted = Path("/sys/fs/cgroup", controllers, path.lstrip("/"), "pids.current")
+            if counted.exists():
+                return int(counted.read_text())
+    raise AssertionError(f"no count of pids for {groups}")
+
+
 def _names(directory: Path) -> list[str]:
     try:
         return [path.name for path in directory.iterdir()]
     except OSError as error:
         return [f"unreadable: {error}"]
+
+
+def _parent(process: Path) -> str:
+    return _text(process / "status").partition("PPid:")[2].partition("\n")[0].strip()
 
 
 def _text(path: Path) -> str:
@@ -136,7 +169,10 @@ def targets(cluster: RunningCluster, pod: Pod, neighbour: Pod) -> Targets:
         data=f"{pod.address}:{protocol.DATA_PORT}",
         api=address("service", "kubernetes", "--namespace", "default", "--output", by_ip) + ":443",
         gateway=f"{gateway}:80" if gateway else f"{node}:8080",
+        envd=f"{pod.address}:{protocol.ENVD_PORT}",
         neighbour=f"{neighbour.address}:{protocol.CONTROL_PORT}",
+        neighbour_data=f"{neighbour.address}:{protocol.DATA_PORT}",
+        neighbour_envd=f"{neighbour.address}:{protocol.ENVD_PORT}",
         node=node,
         resolver=node,
     )

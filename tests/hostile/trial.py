@@ -8,15 +8,27 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tests.hostile.client import MAX_BODY, Answer, Holder
+from tests.hostile.commands import Commands
+from tests.hostile.footprint import Footprint
 from tests.hostile.model import ENDS, MARK, Program, Targets
 
 ANSWER_SECONDS = 1.0
 """After a run's limit."""
 _MEASURING_SECONDS = 0.2
 """What this process may lose itself on a busy machine; reports show the longest time as it was."""
-_QUIET_SECONDS = 8.0
-_CONTEXT_SECONDS = 3.0
+_QUIET_SECONDS = 15.0
+"""A thread of Monty's pool that is not needed ends after 10."""
+_CONTEXT_SECONDS = 10.0
+"""To make one after a fork bomb whose supervisor the kernel ended, for want of memory: the runner itself ends it then."""
+_TRIES = 2
+_EMPTY_PLACES = """
+import os, shutil
+for place in (os.path.expanduser("~"), os.environ["TMPDIR"], "/dev/shm"):
+    for entry in os.scandir(place):
+        shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
+"""
 _MONTY_ENDS = ENDS | {"NotSupported"}
+Size = tuple[int, int, tuple[tuple[str, int, int], ...]]
 
 
 class Ground(Protocol):
@@ -27,10 +39,10 @@ class Ground(Protocol):
     canaries: tuple[str, ...]
     """What no program may ever learn."""
     calm_seconds: float
-    """How long the number of processes must stay the same before it counts as that of an idle executor."""
+    """How long the footprint must stay the same before it counts as that of an idle executor."""
 
-    def processes(self) -> list[str]:
-        """Return the processes that user code may have made, those of the runner itself included."""
+    def footprint(self) -> Footprint:
+        """Return what there is now."""
 
     def files(self) -> list[str]:
         """Return what lies in the directories that runs share."""
@@ -49,15 +61,20 @@ class Report:
     """Longest wait for a start."""
     polite: list[float] = field(default_factory=list)
     """Seconds of the polite runs beside."""
+    baseline: Size = (0, 0, ())
+    """Processes, tasks, and bytes and names on file systems, before the first program."""
+    afterwards: Size = (0, 0, ())
+    """The same after the last one."""
 
 
 class Campaign:
-    """Programs of one variant (stateless, context, monty) on one ground."""
+    """Programs of one variant (stateless, context, monty, command) on one ground."""
 
-    def __init__(self, ground: Ground, variant: str) -> None:
+    def __init__(self, ground: Ground, variant: str, commands: Commands | None = None) -> None:
         self._ground = ground
         self._variant = variant
-        self._baseline = 0
+        self._commands = commands
+        self._baseline = Footprint(())
         self._current = ""
         """The program being tried, which a polite run beside may suffer from."""
         self.report = Report()
@@ -72,26 +89,48 @@ class Campaign:
             polite.cancel()
             with suppress(asyncio.CancelledError):
                 await polite
+        await self._clean_up()
+        await self._use_every_slot()
         await self._quiet("the campaign")
         return self.report
 
     async def _settle(self) -> None:
-        """Learn how many processes there are when nothing runs and nothing is being prepared any more."""
-        await self._ground.holder.run("1", 5)
+        """Learn what there is when nothing runs and nothing is being prepared any more."""
+        await self._use_every_slot()
+        await self._clean_up()
         calm_since, deadline = time.monotonic(), time.monotonic() + 60
         while time.monotonic() - calm_since < self._ground.calm_seconds and time.monotonic() < deadline:
             await asyncio.sleep(0.1)
-            count = len(self._ground.processes())
-            if count != self._baseline:
-                self._baseline, calm_since = count, time.monotonic()
+            now = self._ground.footprint()
+            if now.size() != self._baseline.size():
+                self._baseline, calm_since = now, time.monotonic()
+        self.report.baseline = self._baseline.size()
+
+    async def _use_every_slot(self) -> None:
+        """Make what is made at a first use; the end of the last run is also when shared directories are swept."""
+        await asyncio.gather(*(self._ground.holder.run("sum(range(10**5))", 5) for _ in range(4)))
+
+    async def _clean_up(self) -> None:
+        """Remove what contexts and commands wrote, which stays for the claim, as its holder would."""
+        if self._commands is not None:
+            await self._commands.run(_EMPTY_PLACES, 30)
+            await self._commands.end_all()
+        elif self._variant == "context" and (context := await self._ground.holder.open_context()) is not None:
+            await self._ground.holder.run(_EMPTY_PLACES, 30, context)
+            await self._ground.holder.close_context(context)
 
     async def _try(self, program: Program) -> None:
         self.report.tried += 1
         self._current = program.name
         code = self._ground.targets.code(program)
-        context = await self._context(program) if self._variant == "context" else None
+        context: str | None = None
         try:
-            answer = await self._ground.holder.run(code, program.seconds, context)
+            if self._variant == "context":
+                context = await self._context(program)
+            if self._commands is None:
+                answer = await self._ground.holder.run(code, program.seconds, context)
+            else:
+                answer = await self._commands.run(code, program.seconds)
         except (AssertionError, OSError, TimeoutError) as error:
             self._found(program.name, f"no answer: {type(error).__name__} {error}")
             return
@@ -106,7 +145,9 @@ class Campaign:
         began = time.monotonic()
         while True:
             try:
-                return await self._ground.holder.open_context()
+                opened = await self._ground.holder.open_context()
+                self.report.waited = max(self.report.waited, time.monotonic() - began)
+                return opened
             except AssertionError as error:
                 if time.monotonic() - began > _CONTEXT_SECONDS:
                     raise AssertionError(f"before {program.name}: {error}") from error
@@ -119,7 +160,7 @@ class Campaign:
         self.report.waited = max(self.report.waited, answer.waited)
         if answer.seconds > program.seconds + ANSWER_SECONDS + _MEASURING_SECONDS:
             self._found(program.name, f"answered {answer.seconds - program.seconds:.2f} s after its limit")
-        allowed = {"stateless": program.ends, "context": ENDS, "monty": _MONTY_ENDS}[self._variant]
+        allowed = {"stateless": program.ends, "monty": _MONTY_ENDS}.get(self._variant, ENDS)
         if status not in allowed:
             self._found(program.name, f"ended as {status} ({answer.end}), not {sorted(allowed)}")
         if [event["type"] for event in answer.events].count("end_of_execution") != 1:
@@ -145,23 +186,35 @@ class Campaign:
             after = await self._ground.holder.run("1 + 1", 5)
             if (after.status, after.shown()) != ("Succeeded", "2"):
                 self._found(program.name, f"after it, 1 + 1 gave {after.status} {after.shown()!r} {after.end}")
+            if self._commands is not None:
+                await self._after_a_command(program)
         except (AssertionError, OSError, TimeoutError) as error:
             self._found(program.name, f"after it: {type(error).__name__} {error}")
+
+    async def _after_a_command(self, program: Program) -> None:
+        """The next command works, and the end of the agent is the end of all that any command left."""
+        assert self._commands is not None
+        for _ in range(_TRIES):
+            after = await self._commands.run("print('well')", 20)
+            if "aborted" not in str(after.end):
+                break  # said by the agent that the program had stopped, when it was found out and ended
+        if "well" not in after.printed():
+            self._found(program.name, f"after it, the next command gave {after.end} {after.printed()[:300]!r}")
+        await self._commands.end_all()
 
     async def _quiet(self, what: str) -> None:
         """Wait until nothing of any program is left."""
         deadline = time.monotonic() + _QUIET_SECONDS
         while True:
-            processes, files = self._ground.processes(), self._ground.files()
-            if len(processes) <= self._baseline and not files:
-                return
+            now, files = self._ground.footprint(), self._ground.files()
+            left = now.beyond(self._baseline)
+            if not left and not files:
+                break
             if time.monotonic() > deadline:
+                self._found(what, f"left {left or ''} {files[:20]}")
                 break
             await asyncio.sleep(0.1)
-        if len(processes) > self._baseline:
-            self._found(what, f"left {len(processes) - self._baseline} processes: {processes[:20]}")
-        if files:
-            self._found(what, f"left files: {files[:20]}")
+        self.report.afterwards = now.size()
 
     async def _be_polite(self) -> None:
         while True:

@@ -28,6 +28,17 @@ def test_a_warm_executor_goes_to_the_first_who_asks():
     assert (grant.token, grant.epoch, grant.slots) == (TOKEN, 1, 3)
 
 
+def test_an_execution_that_still_runs_does_not_begin_again_however_many_came_after_it(monkeypatch):
+    monkeypatch.setattr(claim, "REMEMBERED_EXECUTIONS", 1)
+    owned = claimed(slots=2)
+    owned.begin("first", now=0.0)
+    for other in ("a", "b"):
+        owned.begin(other, now=0.0)
+        owned.end(other, now=0.0)
+    with pytest.raises(errors.Conflict):
+        owned.begin("first", now=0.0)
+
+
 def test_a_second_principal_is_refused_for_ever():
     owned = claimed()
     with pytest.raises(errors.Conflict):

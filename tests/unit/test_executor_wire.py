@@ -123,6 +123,9 @@ def test_what_is_no_number_is_no_epoch(text, epoch):
         {"secret": "s", "principal": ""},
         {"secret": "s", "principal": "a b"},
         {"secret": "s", "principal": "p" * 300},
+        {"secret": "s", "principal": "p", "env_vars": {"A": "\ud800"}},
+        {"secret": "s", "principal": "p", "env_vars": {"A=B": "c"}},
+        {"secret": "s", "principal": "p", "env_vars": {"A": "x" * requests.MAX_ENV_BYTES}},
     ],
 )
 def test_a_strange_claim_is_refused(body):

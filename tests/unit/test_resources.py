@@ -54,6 +54,30 @@ def test_the_runner_sees_the_socket_read_only_and_neither_the_servers_state_nor_
     assert server["securityContext"]["runAsUser"] != 1000
 
 
+def test_an_executor_refuses_its_own_address_since_programs_in_the_pod_have_it_too():
+    server, runner = pod()["spec"]["containers"]
+    assert {"name": protocol.ENV_REFUSE_SELF, "value": "1"} in server["env"]
+    assert protocol.ENV_REFUSE_SELF not in {item["name"] for item in runner["env"]}
+
+
+def test_the_servers_memory_grows_with_the_answers_that_it_may_hold():
+    limits = [pod(slots=slots)["spec"]["containers"][0]["resources"]["limits"] for slots in (1, 64)]
+    assert limits == [{"memory": "264Mi"}, {"memory": "768Mi"}]
+
+
+def test_egress_has_resolvers_of_its_own_and_no_way_to_platforms():
+    owner = pool(spec=spec(pods={"network": "Egress"}))
+    tier = owner.spec.tiers[0]
+    profile = dataclasses.replace(PROFILE, resolvers=("192.0.2.1",))
+    built = make_executor_pod(owner, tier, profile, IDENTITY)["spec"]
+    assert (built["dnsPolicy"], built["dnsConfig"]) == ("None", {"nameservers": ["192.0.2.1"]})
+    assert "dnsPolicy" not in make_executor_pod(owner, tier, PROFILE, IDENTITY)["spec"]
+    assert template_hash(tier, profile) != template_hash(tier, PROFILE)
+    v4, v6 = make_network_policy(owner, tier, "system")["spec"]["egress"][0]["to"]
+    assert {"169.254.0.0/16", "168.63.129.16/32", "192.0.0.0/24"} <= set(v4["ipBlock"]["except"])
+    assert "64:ff9b::/96" in v6["ipBlock"]["except"]
+
+
 def test_an_executor_pod_has_no_owner_reference():
     assert "ownerReferences" not in pod()["metadata"]
 

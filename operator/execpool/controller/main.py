@@ -68,7 +68,9 @@ async def serve(settings: OperatorSettings) -> None:
                 kube=kube,
                 control=control,
                 keys=settings.key_ring(),
-                profile=ExecutorProfile(settings.executor_image, settings.user_namespaces),
+                profile=ExecutorProfile(
+                    settings.executor_image, settings.user_namespaces, tuple(settings.egress_resolvers.split())
+                ),
                 control_namespace=settings.namespace,
                 namespaces=settings.watched_namespaces(),
             )

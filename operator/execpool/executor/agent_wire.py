@@ -29,6 +29,11 @@ MAX_CALLS = 256
 
 MAX_ENTRIES = 50_000
 """Entries of one listing."""
+MAX_LISTING_BYTES = 8 << 20
+"""Of one listing, as frames: paths may be long."""
+LISTING_TOO_LONG = (
+    f"the listing has more than {MAX_LISTING_BYTES >> 20} MiB; ask for less depth, or list with a command"
+)
 MAX_PROCESSES = 128
 """Processes started by calls and not yet ended; what these start themselves is bounded by the limits of a run."""
 MAX_WATCHERS = 32
@@ -44,7 +49,7 @@ MAX_METADATA_BYTES = 8 * 1024
 class Op(StrEnum):
     """What the server may ask for."""
 
-    HELLO = "hello"
+    PING = "ping"
     STAT = "stat"
     MAKE_DIR = "make_dir"
     LIST = "list"

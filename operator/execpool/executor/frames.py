@@ -37,13 +37,15 @@ sent may have been run; one that could not be sent was not. Either side takes th
 import json
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from pathlib import Path
 from typing import get_args
 
 MAX_FRAME_BYTES = 4096
 MAX_INLINE_BYTES = 32 * 1024
 """Longest Request that travels as a packet of its own; longer ones go in a memory file."""
 MAX_INVENTORY_BYTES = 256 * 1024
-SOCKET_NAME = "runner.sock"
+SOCKET_SUFFIX = ".sock"
+"""The rest of the socket's name is drawn: code that knows where it is cannot list it, and so cannot find it."""
 GONE_NAME = "gone"
 """In the socket directory: this executor has ended for good, and a runner that (re)starts now exits 0 too."""
 
@@ -152,6 +154,11 @@ class Interrupt:
 
 
 @dataclass(frozen=True)
+class Interrupted:
+    """It has been done, or was not necessary; nothing of it is under way any more."""
+
+
+@dataclass(frozen=True)
 class Stop:
     """End a process and all that it has started."""
 
@@ -179,7 +186,22 @@ class Ended:
     """As in Parked."""
 
 
-Frame = Fork | End | Sweep | Swept | Shutdown | Hello | Ready | Away | Parked | Refused | Interrupt | Stop | Ended
+Frame = (
+    Fork
+    | End
+    | Sweep
+    | Swept
+    | Shutdown
+    | Hello
+    | Ready
+    | Away
+    | Parked
+    | Refused
+    | Interrupt
+    | Interrupted
+    | Stop
+    | Ended
+)
 _KINDS = {kind.__name__: kind for kind in get_args(Frame)}
 
 
@@ -209,6 +231,14 @@ class Done:
     cpu_seconds: float
     max_rss_bytes: int
     type: str = "done"
+
+
+def socket_in(directory: Path) -> str:
+    """Return the path of the server's socket. Raises FileNotFoundError while there is none."""
+    found = next(directory.glob(f"*{SOCKET_SUFFIX}"), None)
+    if found is None:
+        raise FileNotFoundError(directory)
+    return str(found)
 
 
 def encode(frame: Frame) -> bytes:

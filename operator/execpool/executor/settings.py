@@ -69,6 +69,8 @@ class ServerSettings:
     envd_port: int = wire.ENVD_PORT
     socket_dir: Path = Path(wire.SOCKET_DIR)
     state_dir: Path = Path(wire.STATE_DIR)
+    refuses_itself: bool = False
+    """Whether connections from its own address are refused."""
     api_server: tuple[str, int] | None = None
     """What the egress check tries to reach; None outside a cluster."""
 
@@ -121,6 +123,7 @@ def server_settings(environ: Environment | None = None) -> ServerSettings:
         envd_port=_whole(env, ENV_ENVD_PORT, 0 if env.get(ENV_DATA_PORT) == "0" else wire.ENVD_PORT),
         socket_dir=Path(env.get(wire.ENV_SOCKET_DIR, wire.SOCKET_DIR)),
         state_dir=Path(env.get(wire.ENV_STATE_DIR, wire.STATE_DIR)),
+        refuses_itself=_whole(env, wire.ENV_REFUSE_SELF, 0) > 0,
         api_server=(api_host, _whole(env, "KUBERNETES_SERVICE_PORT", 443)) if api_host else None,
     )
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import orjson
 
-from execpool.protocol import MAX_OUTPUT_BYTES, End, EventType, RunStatus
+from execpool.protocol import MAX_OUTPUT_BYTES, MAX_RESULT_BYTES, End, EventType, RunStatus
 
-MAX_LINE_BYTES = 2 << 20
-MAX_RESULT_BYTES = 4 << 20
+MAX_LINE_BYTES = MAX_RESULT_BYTES
+"""One result may be all that a run shows."""
 MAX_IDLE_LINES = 10_000
 """Lines of one run that bring nothing. An executor sends a keepalive every few seconds, so an hour needs under a thousand."""
 MAX_TEXT = 1024

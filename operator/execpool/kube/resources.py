@@ -18,17 +18,28 @@ from execpool.core.model import Pool
 from execpool.core.quantity import parse_quantity
 from execpool.kube.client import Object
 
-PROFILE = 2
+PROFILE = 3
 """Part of every template hash: raise it when the builder below changes what a pod is, and pools roll over."""
 
 RUNNER_UID = 1000
 SERVER_UID = 1001
 TERMINATION_SECONDS = 10
+SERVER_MIB, SERVER_MIB_PER_SLOT = 256, 8
+"""Of the server's container: what it holds of requests, answers and files is bounded (docs/executor.md)."""
 SCRATCH_SHARE = 8
 """The runner's scratch volume is in memory and counts against its limit; it may hold one eighth of it."""
 
-PRIVATE_RANGES = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "198.18.0.0/15")
-PRIVATE_RANGES_V6 = ("fc00::/7", "fe80::/10")
+PRIVATE_RANGES = (
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "100.64.0.0/10",
+    "169.254.0.0/16",
+    "198.18.0.0/15",
+    "192.0.0.0/24",  # metadata of Oracle's cloud
+    "168.63.129.16/32",  # the platform of Azure
+)
+PRIVATE_RANGES_V6 = ("fc00::/7", "fe80::/10", "64:ff9b::/96")  # the last one leads back into IPv4 (NAT64)
 
 _RESTRICTED: Object = {
     "allowPrivilegeEscalation": False,
@@ -43,6 +54,8 @@ class ExecutorProfile:
 
     image: str
     user_namespaces: bool = True
+    resolvers: tuple[str, ...] = ()
+    """Name servers of `network: Egress` tiers; none means the cluster's, which their policy then keeps out of reach."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +84,9 @@ def template_hash(tier: Tier, profile: ExecutorProfile) -> str:
     pods = tier.as_pods().wire()
     for sizing in ("warm", "max"):
         pods.pop(sizing, None)
-    material = {"profile": PROFILE, "image": profile.image, "user_namespaces": profile.user_namespaces, "pods": pods}
+    resolvers = profile.resolvers if tier.pods.network is Network.EGRESS else ()
+    made_of = {"image": profile.image, "user_namespaces": profile.user_namespaces, "resolvers": resolvers}
+    material = {"profile": PROFILE, **made_of, "pods": pods}
     return hashlib.sha256(json.dumps(material, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -79,9 +94,12 @@ def make_executor_pod(pool: Pool, tier: Tier, profile: ExecutorProfile, identity
     """Build the pod of one executor. It carries no ownerReference (docs/decisions.md, 3)."""
     pods = tier.as_pods()
     template = pods.pod_template
+    has_resolvers = pods.network is Network.EGRESS and bool(profile.resolvers)
     spec: Object = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
+        "dnsPolicy": "None" if has_resolvers else None,
+        "dnsConfig": {"nameservers": list(profile.resolvers)} if has_resolvers else None,
         "restartPolicy": "OnFailure",
         "terminationGracePeriodSeconds": TERMINATION_SECONDS,
         "hostUsers": False if profile.user_namespaces else None,
@@ -127,6 +145,7 @@ def _server(pods: PodsTier, profile: ExecutorProfile, identity: ExecutorIdentity
         protocol.ENV_SLOTS: str(pods.slots),
         protocol.ENV_IDLE_SECONDS: str(pods.idle_seconds),
         protocol.ENV_MAX_AGE_SECONDS: str(pods.max_age_seconds + protocol.AGE_GRACE_SECONDS),
+        protocol.ENV_REFUSE_SELF: "1",
     }
     pod_uid = {"name": protocol.ENV_POD_UID, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}
     probe = {"httpGet": {"path": "/readyz", "port": "control"}, "timeoutSeconds": 2}
@@ -141,7 +160,10 @@ def _server(pods: PodsTier, profile: ExecutorProfile, identity: ExecutorIdentity
             {"name": "envd", "containerPort": protocol.ENVD_PORT},
             {"name": "control", "containerPort": protocol.CONTROL_PORT},
         ],
-        "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
+        "resources": {
+            "requests": {"cpu": "10m", "memory": "64Mi"},
+            "limits": {"memory": f"{SERVER_MIB + SERVER_MIB_PER_SLOT * pods.slots}Mi"},
+        },
         # The start-up probe is quick, so that a pod is ready early; the readiness probe is slow, so that an idle one is cheap.
         "startupProbe": {**probe, "periodSeconds": 1, "failureThreshold": 300},
         "readinessProbe": {**probe, "periodSeconds": 5, "failureThreshold": 2},

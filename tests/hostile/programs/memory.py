@@ -17,7 +17,8 @@ PROGRAMS = (
     Program("replace that amplifies", KIND, "s = 'a' * 10**6\nwhile True: s = s.replace('a', 'a' * 1000)", FULL),
     Program("a numpy array of 8 TB", KIND, "import numpy\nnumpy.ones(10**12)", RAISED),
     Program("anonymous maps", KIND, "import mmap\nkept = []\nwhile True:\n    m = mmap.mmap(-1, 1 << 26)\n    m.write(b'x' * (1 << 26))\n    kept.append(m)", FULL, light=False),
-    Program("a memory file", KIND, "import os\nfd = os.memfd_create('bomb')\nwhile True: os.write(fd, b'x' * (1 << 24))", FULL, light=False),
+    Program("a memory file", KIND, "import os\nfd = os.memfd_create('bomb')\nwhile True: os.write(fd, b'x' * (1 << 24))", RAISED),
+    Program("shared maps, let go of", KIND, "import mmap\nkept = []\nwhile True:\n    m = mmap.mmap(-1, 1 << 24)\n    m.write(b'x' * (1 << 24))\n    m.madvise(mmap.MADV_DONTNEED)\n    kept.append(m)", FULL, light=False),
     Program("filling /dev/shm", KIND, "i = 0\nwhile True:\n    i += 1\n    with open(f'/dev/shm/bomb{i}', 'wb') as f:\n        f.write(b'x' * (1 << 24))", FULL, light=False),
     Program("the memory limit, raised", KIND, "import resource\nattempt('limit raised', resource.setrlimit, resource.RLIMIT_DATA, (-1, -1)) if resource.getrlimit(resource.RLIMIT_DATA)[1] != -1 and __import__('os').getuid() else None\nx = bytearray(1 << 26)", ENDS),
 )  # fmt: skip

@@ -24,6 +24,7 @@ PROGRAMS = (
     Program("kill the parent", KIND, "import os, time\nattempt('parent killed', os.kill, os.getppid(), 9)\ntime.sleep(0.2)", WELL),
     Program("stop the parent", KIND, "import os, time\nattempt('parent stopped', os.kill, os.getppid(), 19)\ntime.sleep(60)", STOPPED),
     Program("signals to every other process", KIND, _OTHERS + "for pid in others():\n    attempt(f'signal to {pid}', os.kill, pid, signal.SIGCONT)", WELL),
+    Program("stopping every other process", KIND, _OTHERS + "for pid in others():\n    attempt(f'stop of {pid}', os.kill, pid, signal.SIGSTOP)", WELL),
     Program("ignoring every signal", KIND, "import signal\nfor number in range(1, 65):\n    try: signal.signal(number, signal.SIG_IGN)\n    except (OSError, ValueError): pass\nwhile True: pass", STOPPED),
     Program("tracing the parent", KIND, "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\nif libc.ptrace(16, os.getppid(), 0, 0) == 0: escaped('attached')\nif libc.ptrace(0, 0, 0, 0) == 0: escaped('traceable')", WELL),
     Program("a storm of SIGCHLD", KIND, "import os, time\nend = time.monotonic() + 1\nwhile time.monotonic() < end:\n    if os.fork() == 0: os._exit(0)\n    os.wait()", ENDS),

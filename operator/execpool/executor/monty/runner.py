@@ -117,11 +117,10 @@ class Runner:
 
 async def _connect(options: settings.RunnerSettings) -> socket.socket | None:
     """Wait for the server's socket and connect; None when the executor ended in the meantime."""
-    path = options.socket_dir / frames.SOCKET_NAME
     while not _gone(options):
         link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            link.connect(str(path))
+            link.connect(frames.socket_in(options.socket_dir))
         except OSError:
             link.close()
             await asyncio.sleep(_POLL_SECONDS)

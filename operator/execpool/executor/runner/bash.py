@@ -7,6 +7,7 @@ than 0 is an error event, as E2B's kernel makes it; a shell that exits ends its 
 
 import os
 import subprocess
+import tempfile
 from typing import IO
 
 from execpool.executor.runner.display import Emit
@@ -75,6 +76,9 @@ def become(code: str) -> None:
     """Replace this process by a shell that runs one program."""
     if len(code) <= _MOST_ON_THE_COMMAND_LINE:
         os.execvp("bash", [*_SHELL, "-c", code])  # noqa: S606 - what was asked for
-    script = os.memfd_create("program", 0)
-    os.write(script, code.encode())
-    os.execvp("bash", [*_SHELL, f"/proc/self/fd/{script}"])  # noqa: S606 - as above
+    script = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - read by the shell; it has no name, and ends with it
+    rest = memoryview(code.encode())
+    while rest:
+        rest = rest[script.write(rest) or 0 :]
+    os.set_inheritable(script.fileno(), True)
+    os.execvp("bash", [*_SHELL, f"/proc/self/fd/{script.fileno()}"])  # noqa: S606 - as above

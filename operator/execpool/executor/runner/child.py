@@ -26,7 +26,7 @@ from typing import NoReturn
 import orjson
 
 from execpool.executor import frames, settings
-from execpool.executor.runner import bash, clean, display_events, isolate, limits, sandbox
+from execpool.executor.runner import bash, clean, display_events, display_pipe, isolate, limits, sandbox
 from execpool.executor.runner.isolate import Tools
 from execpool.executor.runner.notebook_captured import Captured
 
@@ -103,8 +103,8 @@ def _run_once(tools: Tools, requests: socket.socket) -> NoReturn:
 
 def _serve(tools: Tools, requests: socket.socket) -> NoReturn:
     """Be a context: state stays from request to request."""
-    interrupts, well = _Interrupts(), False
-    shell = bash.Session(_emit)
+    interrupts, well, reports = _Interrupts(), False, _Reports()
+    shell = bash.Session(reports.emit)
     while (request := _next(requests)) is not None:
         before = _cpu_seconds()
         limits.apply_cpu(tools.limits, request.timeout_seconds, once=False)
@@ -113,11 +113,39 @@ def _serve(tools: Tools, requests: socket.socket) -> NoReturn:
         else:
             in_bash = request.language == "bash"
             with settings.changed_environment(request.env), interrupts.taken(by_code=not in_bash):
-                well = shell.execute(request.code) if in_bash else tools.notebook.evaluate(request.code, _emit).well
+                well = (
+                    shell.execute(request.code) if in_bash else tools.notebook.evaluate(request.code, reports.emit).well
+                )
             well = well and not interrupts.seen
         _flush()
-        _write(_done(request.nonce, well, before))
+        reports.finish(_done(request.nonce, well, before))
     os._exit(0)
+
+
+class _Reports:
+    """What a context reports: a cell's result or error leaves with Done, so that the server is woken once for both."""
+
+    def __init__(self) -> None:
+        self._held: bytes | None = None
+
+    def emit(self, event: display_events.Event) -> None:
+        """Report something, after all that was reported before."""
+        self._release()
+        line = _line(event)
+        if event["type"] == "error" or event.get("is_main_result"):
+            self._held = line
+        else:
+            _write(line)
+
+    def finish(self, done: bytes) -> None:
+        """Report that the request is over."""
+        held, self._held = self._held, None
+        _write(done if held is None else held + b"\n" + done)
+
+    def _release(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            _write(held)
 
 
 class _Interrupts:
@@ -207,11 +235,7 @@ def _line(event: display_events.Event) -> bytes:
 
 
 def _write(line: bytes) -> None:
-    """Write a line; a program that closed the descriptor has chosen to report nothing."""
-    view = memoryview(line + b"\n")
-    with suppress(OSError):
-        while view:
-            view = view[os.write(_REPORT, view) :]
+    display_pipe.write(_REPORT, line + b"\n")
 
 
 def _flush() -> None:

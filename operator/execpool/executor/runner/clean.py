@@ -6,6 +6,7 @@ sweep. Nobody works in the tree any more, since this runs when every process of 
 """
 
 import os
+import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -15,6 +16,19 @@ RUN_PREFIX = "run-"
 """Names of run directories begin with this; they belong to slots, which remove them."""
 FONTS_SUFFIX = "-fonts"
 """Beside a run's directory, so that a program finds its own one empty."""
+
+
+def name_for_a_run() -> str:
+    """Return a name for the directory of a run of this supervisor, which nobody can guess."""
+    return f"{RUN_PREFIX}{os.getpid()}-{secrets.token_hex(12)}"
+
+
+def remove_lost(directory: Path) -> None:
+    """Remove the directories of runs whose supervisor was ended by force, and could not."""
+    for path in directory.glob(f"{RUN_PREFIX}*"):
+        supervisor = path.name.removeprefix(RUN_PREFIX).partition("-")[0]
+        if supervisor.isdigit() and not Path(f"/proc/{supervisor}").exists():
+            remove(path)
 
 
 def remove(path: Path) -> None:

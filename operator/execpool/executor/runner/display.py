@@ -49,8 +49,9 @@ class Outlet:
         """Send the error, unless there was one before."""
         flush()
         if self.error_name is None:
-            self.error_name = name
+            # Noted once it has been said: an interrupt on the way must be reported in its place.
             self._emit(display_events.failure(name, value, traceback))
+            self.error_name = name
 
 
 class ResultHook(DisplayHook):  # type: ignore[misc]

@@ -4,7 +4,8 @@
 - Bytes become base64, NaN and infinity null, keys text, and what JSON does not know its `str`. A value that can be no
   JSON at all (a cycle, say) is left out.
 - No event is larger than `MAX_EVENT_BYTES`: a long text keeps both ends, then the largest other fields are left out, and
-  the text says which. So one plot too many never costs the answer.
+  the text says which; such an event is `truncated`, which the server makes a flag of the answer. So one plot too many
+  never costs the answer.
 
 Pure, but for the `str` of objects inside structured values, which user code may have written.
 """
@@ -20,7 +21,8 @@ from execpool.executor.runner.notebook_captured import Captured
 
 Event = dict[str, Any]
 
-MAX_EVENT_BYTES = 4 << 20
+MAX_EVENT_BYTES = 7 << 19
+"""Less than all results of a run have together (`protocol.MAX_RESULT_BYTES`), so that one of this size fits."""
 MAX_TEXT = 1 << 20
 MAX_NAME = 256
 MAX_VALUE = 16 * 1024
@@ -42,8 +44,11 @@ FIELDS = {
 }
 
 _ROOM = 8 * 1024
-"""For the names of fields, the note about what was left out, and what else an event carries."""
-_SMALL = 64 * 1024
+"""For the names of fields, the notes about what was left out, and what else an event carries."""
+_LAYOUT = 8
+"""Quotes, colon and comma of a field."""
+_MOST_NOTES = 8
+_MOST_OF_A_NAME = 128
 _ORJSON = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
 
@@ -63,8 +68,10 @@ def result(bundle: Mapping[str, Any], *, main: bool) -> Event:
     if extra:
         event["extra"] = extra
     if left_out:
-        event["text"] = "\n".join([event.get("text", ""), *map(_note, left_out.items())]).lstrip("\n")
+        event["text"] = "\n".join(filter(None, [event.get("text"), *_notes(left_out)]))
     event["is_main_result"] = main
+    if left_out or _is_cut(bundle.get("text/plain")):
+        event["truncated"] = True
     return event
 
 
@@ -105,7 +112,7 @@ def jsonable(value: object) -> tuple[Any, int] | None:
 
 def _packed(mime: str, value: object) -> tuple[Any, int] | None:
     """Return a value of a bundle as it goes into an event, and its size there; None for what is left out silently."""
-    if value is None:
+    if value is None or not isinstance(mime, str) or len(mime) > _MOST_OF_A_NAME:
         return None
     if isinstance(value, bytes | bytearray | memoryview):
         value = base64.b64encode(value).decode("ascii")
@@ -116,23 +123,34 @@ def _packed(mime: str, value: object) -> tuple[Any, int] | None:
     return value, _size(value)
 
 
+def _is_cut(text: object) -> bool:
+    return isinstance(text, str) and len(unquoted(text)) > MAX_TEXT
+
+
 def _size(text: str) -> int:
-    if len(text) < _SMALL:
-        return len(text)
-    return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "replace"))
+    """Return how long a text is as JSON: a NUL is six characters there."""
+    try:
+        return len(orjson.dumps(text))
+    except orjson.JSONEncodeError:  # half a character
+        return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def _largest(sized: Mapping[str, tuple[Any, int]]) -> dict[str, int]:
     """Return the fields to leave out, with their sizes, so that the rest fits."""
-    total = sum(size for _, size in sized.values())
+    total = sum(size + len(mime) + _LAYOUT for mime, (_, size) in sized.items())
     left_out: dict[str, int] = {}
     for mime in sorted(sized, key=lambda mime: (mime == "text/plain", -sized[mime][1])):
         if total <= MAX_EVENT_BYTES - _ROOM:
             break
         left_out[mime] = sized[mime][1]
-        total -= sized[mime][1]
+        total -= sized[mime][1] + len(mime) + _LAYOUT
     return left_out
 
 
-def _note(left: tuple[str, int]) -> str:
-    return f"[execpool left out {left[0]}: {left[1] / (1 << 20):.1f} MiB, more than fits one event]"
+def _notes(left_out: Mapping[str, int]) -> list[str]:
+    notes = [
+        f"[execpool left out {mime}: {size / (1 << 20):.1f} MiB, more than fits one event]"
+        for mime, size in list(left_out.items())[:_MOST_NOTES]
+    ]
+    more = len(left_out) - len(notes)
+    return notes if not more else [*notes, f"[execpool left out {more} more formats]"]

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from execpool.executor.runner import landlock, limits, sandbox, seccomp
+from execpool.executor.runner import landlock, limits, processes, sandbox, seccomp
 from execpool.executor.runner.notebook import Notebook
 
 _HIGH = 64
@@ -58,10 +58,10 @@ class Tools:
         return self.landlock >= landlock.SCOPES_SINCE
 
 
-def begin(*, with_parent: bool = True) -> None:
-    """Leave the parent's session, signals and memory of things behind; end when it does, if `with_parent`."""
+def begin() -> None:
+    """Leave the parent's session, signals and memory of things behind; end when it does."""
     os.setsid()
-    sandbox.end_with_parent(signal.SIGKILL if with_parent else 0)
+    sandbox.end_with_parent(signal.SIGKILL)
     sandbox.prefer_as_victim()
     os.umask(0o022)
     tempfile.tempdir = None
@@ -116,6 +116,23 @@ def enter(tools: Tools, writable: Sequence[Path]) -> None:
         sandbox.set_dumpable(True)
 
 
+def enter_domain(tools: Tools, outsider: int) -> None:
+    """Keep signals apart from those of the runner and of other slots; for who ends all that it forks, before it does.
+
+    Args:
+        tools: say that there are domains.
+        outsider: a process of this user that must be out of reach then: everything of this user is otherwise.
+
+    Raises:
+        NotInDomainError: it is not.
+        SandboxError: the kernel refused.
+    """
+    sandbox.no_new_privileges()
+    landlock.enter_domain(tools.landlock)
+    if sandbox.may_signal(outsider):
+        raise processes.NotInDomainError
+
+
 def environment(tools: Tools, home: Path, scratch: Path, fonts: Path) -> dict[str, str]:
     """Return what a program finds in its environment before anybody adds to it."""
     places = {"HOME": home, "PWD": home, "TMPDIR": scratch, "MPLCONFIGDIR": fonts}
@@ -130,4 +147,5 @@ def _reseed() -> None:
     """Draw a new state for numpy's global generator; `random` does so at every fork, and the others ask the kernel."""
     numpy = sys.modules.get("numpy")
     if numpy is not None:
-        numpy.random.seed()
+        # 512 bits by ourselves: what numpy does without an argument takes ten times as long, in every fork.
+        numpy.random.seed(numpy.frombuffer(os.urandom(64), numpy.uint32))

@@ -30,7 +30,8 @@ _PARKED_BYTES = 16 * MIB
 _BRANCH_BYTES = 160 * MIB
 LEAST_FOR_SCIENCE = 768 * MIB
 """In a smaller container, the scientific libraries are imported by the runs that use them."""
-_MAX_PROCESSES = 512
+_MAX_PROCESSES = 384
+"""Of all code together, threads included; below what a node gives a pod (512 is common), so that the runner can go on."""
 _MAX_FILES = 1024
 _MAX_FILE_BYTES = 1 << 30
 

@@ -15,6 +15,7 @@ import selectors
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
@@ -22,13 +23,15 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.core.magics._table import default_script_magics
 from IPython.core.magics.script import ScriptMagics
 
+from execpool.executor import settings
+
 _CHUNK = 1 << 16
 _NO_PIP = "pip is not part of this executor's image: ask for an image that has the package, or a pool with pip in it."
 
 
 def run_command(command: str) -> int:
     """Run a command line in a shell, output and errors together on stdout; return its status, negative for a signal."""
-    shell = os.environ.get("SHELL", "sh")
+    shell = settings.current_environment().get("SHELL", "sh")
     return run_program([shell, "-c", command], together=True)
 
 
@@ -37,11 +40,12 @@ def run_program(argv: Sequence[str], source: str = "", *, together: bool = False
     sys.stdout.flush()
     sys.stderr.flush()
     errors = subprocess.STDOUT if together else subprocess.PIPE
-    # A file in memory, since a pipe would have to be fed while the output is read.
-    with os.fdopen(os.memfd_create("cell"), "wb+", buffering=0) as program:
+    # A file, since a pipe would have to be fed while the output is read.
+    with tempfile.TemporaryFile() as program:
         program.write(source.encode("utf-8", "surrogateescape"))
         program.seek(0)
-        process = subprocess.Popen(argv, stdin=program, stdout=subprocess.PIPE, stderr=errors)
+        stdin = program if source else subprocess.DEVNULL
+        process = subprocess.Popen(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=errors)
     with process:
         try:
             _relay(process)

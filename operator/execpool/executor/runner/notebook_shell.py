@@ -47,6 +47,10 @@ _NEEDS_LOOP = re.compile(r"\b(create_task|ensure_future|get_running_loop|gather)
 _BRINGS_LOOP = re.compile(r"\basyncio\.run\(|\b(run_until_complete|run_forever|Runner)\(")
 _NO_INPUT = "raw_input was called, but this frontend does not support input requests."
 _NO_GETPASS = "getpass was called, but this frontend does not support input requests."
+_NO_TERMINAL = (
+    "execpool: nobody answers a program here; put what it is to read into the code, a file or an environment variable"
+)
+_UNPRINTABLE = "<exception str() failed>"
 
 
 class Exit(ExitAutocall):  # type: ignore[misc]
@@ -190,10 +194,12 @@ class NotebookShell(InteractiveShell):  # type: ignore[misc]
         return error.code is None or (isinstance(error.code, int) and error.code == 0)
 
     def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: list[str]) -> None:
+        value, trace = _UNPRINTABLE, ""
         with Captured(Exception):
-            self.outlet.failure(etype.__name__, str(evalue), "\n".join(stb))
-            return
-        self.outlet.failure(etype.__name__, "", "")
+            trace = "\n".join(stb)
+        with Captured(Exception):
+            value = str(evalue)
+        self.outlet.failure(etype.__name__, value, trace)
 
     def _show_page(self, data: Any, start: int = 0, screen_lines: int = 0, pager_cmd: object = None) -> None:  # noqa: ARG002 - IPython's signature
         self.outlet.result(data if isinstance(data, dict) else {"text/plain": data}, main=False)
@@ -227,12 +233,18 @@ NotebookShell.__name__ = NotebookShell.__qualname__ = "ZMQInteractiveShell"
 
 def refuse_input(_prompt: object = "") -> NoReturn:
     """Stand in for `input`."""
-    raise StdinNotImplementedError(_NO_INPUT)
+    raise _refusal(_NO_INPUT)
 
 
 def refuse_getpass(_prompt: str = "Password: ", _stream: object = None, **_: object) -> NoReturn:
     """Stand in for `getpass.getpass`."""
-    raise StdinNotImplementedError(_NO_GETPASS)
+    raise _refusal(_NO_GETPASS)
+
+
+def _refusal(sentence: str) -> StdinNotImplementedError:
+    error = StdinNotImplementedError(sentence)
+    error.add_note(_NO_TERMINAL)
+    return error
 
 
 def forget_loop() -> None:

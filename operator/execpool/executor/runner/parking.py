@@ -4,9 +4,9 @@ Done before anybody waits for it. What is parked has run no code of anybody, and
 """
 
 import os
-import secrets
 import select
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ def park(tools: Tools, kind: frames.Kind, number: int) -> Parked:
     Raises:
         ParkingError: it did not come that far.
     """
-    directory = tools.work_dir / f"{clean.RUN_PREFIX}{secrets.token_hex(12)}"
+    directory = tools.work_dir / clean.name_for_a_run()
     opened: list[int] = []
     try:
         _make_directories(directory, tools)
@@ -106,10 +106,10 @@ def _fork(body: Callable[[], NoReturn]) -> int:
         return pid
     try:
         body()
-    except BaseException as error:  # noqa: BLE001 - whatever it is, this process ends here, and no code has run
+    finally:  # whatever it is, this process ends here, and no code has run
+        reason = type(sys.exc_info()[1]).__name__
         with suppress(OSError):
-            os.write(2, f'{{"message": "run could not be made safe", "reason": "{type(error).__name__}"}}\n'.encode())
-    finally:
+            os.write(2, f'{{"message": "run could not be made safe", "reason": "{reason}"}}\n'.encode())
         os._exit(child.BROKEN)
 
 

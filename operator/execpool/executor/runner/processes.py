@@ -64,7 +64,7 @@ def end_domain(outsider: int, usage: Usage, budget_seconds: float = _BUDGET_SECO
     """
     deadline = time.monotonic() + budget_seconds
     while _reap_any(usage):
-        if sandbox.may_signal(outsider):
+        if not _is_apart(outsider):
             raise NotInDomainError
         with suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)
@@ -101,6 +101,14 @@ def end_descendants(
 def children_of(pid: int) -> list[int]:
     """Return the children of a process, of all its threads, zombies included; none when it is gone."""
     return _from_children_files(pid) if HAS_CHILDREN_FILES else _from_stat(pid)
+
+
+def _is_apart(outsider: int) -> bool:
+    """True while this process is in a domain of its own; where the outsider has ended, whoever adopted us stands in."""
+    try:
+        return not sandbox.may_signal(outsider)
+    except sandbox.SandboxError:
+        return not sandbox.may_signal(os.getppid())
 
 
 def _has_children() -> bool:

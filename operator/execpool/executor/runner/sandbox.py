@@ -9,7 +9,6 @@ import errno
 import os
 import struct
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Self
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 36, 38
@@ -87,7 +86,11 @@ def prefer_as_victim() -> None:
     """Have the kernel end this process first when memory runs out. Its file belongs to others while undumpable."""
     set_dumpable(True)
     try:
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+        score = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(score, b"1000")
+        finally:
+            os.close(score)
     except OSError:
         pass  # a kernel that does not allow it chooses by size
     finally:

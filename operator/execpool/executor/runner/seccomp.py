@@ -4,7 +4,10 @@ Two purposes. *No network*: sockets of the internet families fail with ENETUNREA
 in a program's traceback), others but AF_UNIX with EAFNOSUPPORT; a NetworkPolicy is the fence, this is the answer that a
 program understands and it holds where no policy is enforced. *No reach*: system calls that look into or steer another
 process, or hand data from one run to the next, are refused, even those that a container's default profile leaves open
-(`prlimit` on the server's pid once broke it). Not covered here: signals and files of other processes (Landlock).
+(`prlimit` on the server's pid once broke it). *No memory out of sight*: what is written to a memory file counts for no
+limit of a process and in no process' size, so that the kernel, out of memory, ended a supervisor in the writer's place.
+Libraries fall back to files in /dev/shm or in their scratch directory, which are bounded. Not covered here: signals and
+files of other processes (Landlock).
 
 The program checks the architecture first, since numbers differ between them, then compares the number with each rule.
 Pure until `Filter.enter`; tests run the program in a small interpreter as well as in the kernel.
@@ -54,8 +57,8 @@ _X86_64 = Machine(
         "perf_event_open": 298, "fanotify_init": 300, "prlimit64": 302, "setns": 308, "process_vm_readv": 310,
         "process_vm_writev": 311, "kcmp": 312, "sched_setattr": 314, "bpf": 321, "userfaultfd": 323,
         "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "pidfd_getfd": 438,
-        "process_madvise": 440, "memfd_secret": 447, "clone": 56, "clone3": 435, "syslog": 103, "pivot_root": 155,
-        "chroot": 161, "acct": 163, "settimeofday": 164, "mount": 165, "umount2": 166, "swapon": 167, "swapoff": 168,
+        "process_madvise": 440, "memfd_create": 319, "memfd_secret": 447, "clone": 56, "clone3": 435, "syslog": 103,
+        "pivot_root": 155, "chroot": 161, "acct": 163, "settimeofday": 164, "mount": 165, "umount2": 166, "swapon": 167, "swapoff": 168,
         "reboot": 169, "sethostname": 170, "setdomainname": 171, "iopl": 172, "ioperm": 173, "init_module": 175,
         "delete_module": 176, "quotactl": 179, "clock_settime": 227, "kexec_load": 246, "fanotify_mark": 301,
         "name_to_handle_at": 303, "open_by_handle_at": 304, "finit_module": 313, "kexec_file_load": 320,
@@ -76,7 +79,8 @@ _AARCH64 = Machine(
         "prlimit64": 261, "fanotify_init": 262, "setns": 268, "process_vm_readv": 270, "process_vm_writev": 271,
         "kcmp": 272, "sched_setattr": 274, "bpf": 280, "userfaultfd": 282, "io_uring_setup": 425,
         "io_uring_enter": 426, "io_uring_register": 427, "pidfd_getfd": 438, "process_madvise": 440,
-        "memfd_secret": 447, "umount2": 39, "mount": 40, "pivot_root": 41, "chroot": 51, "quotactl": 60, "acct": 89,
+        "memfd_create": 279, "memfd_secret": 447, "umount2": 39, "mount": 40, "pivot_root": 41, "chroot": 51,
+        "quotactl": 60, "acct": 89,
         "kexec_load": 104, "init_module": 105, "delete_module": 106, "clock_settime": 112, "syslog": 116,
         "reboot": 142, "sethostname": 161, "setdomainname": 162, "settimeofday": 170, "clone": 220, "swapon": 224,
         "swapoff": 225, "fanotify_mark": 263, "name_to_handle_at": 264, "open_by_handle_at": 265,
@@ -100,7 +104,7 @@ _ONLY = {
 # filter cannot look; the C library then uses clone, whose flags it can.)
 _ABSENT = frozenset({
     "inotify_init", "inotify_init1", "inotify_add_watch", "fanotify_init", "io_uring_setup", "io_uring_enter",
-    "io_uring_register", "memfd_secret", "userfaultfd", "clone3", "fanotify_mark",
+    "io_uring_register", "memfd_create", "memfd_secret", "userfaultfd", "clone3", "fanotify_mark",
 })  # fmt: skip
 
 

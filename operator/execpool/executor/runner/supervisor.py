@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from execpool.executor import frames
-from execpool.executor.runner import child, clean, isolate, landlock, limits, parking, processes, sandbox
+from execpool.executor.runner import child, clean, isolate, limits, parking, processes, sandbox
 from execpool.executor.runner.isolate import Tools
 
 log = logging.getLogger("execpool.executor")
@@ -68,7 +68,7 @@ class Supervisor:
         self._outsider = outsider
         self._kills_seen = 0
         if tools.has_domains:
-            _enter_domain(tools, outsider)
+            isolate.enter_domain(tools, outsider)
 
     def serve(self) -> int:
         """Park and supervise until the socket ends, or the one process of a context has; return the exit status."""
@@ -99,9 +99,11 @@ class Supervisor:
                 match self._hear():
                     case frames.Stop(number=parked.number):
                         return _End(stopped=parked.pidfd not in ready)
-                    case frames.Interrupt(number=parked.number):
-                        _interrupt(parked.pid)
-                    case frames.Stop() | frames.Interrupt():
+                    case frames.Interrupt(number=number):
+                        if number == parked.number:
+                            _interrupt(parked.pid)
+                        self._say(frames.Interrupted())
+                    case frames.Stop():
                         pass
                     case _:
                         return _End(stopped=True, closed=True)
@@ -147,14 +149,6 @@ class Supervisor:
     def _say(self, frame: frames.Frame) -> None:
         with suppress(OSError):
             self._control.send(frames.encode(frame))
-
-
-def _enter_domain(tools: Tools, outsider: int) -> None:
-    """Keep signals apart, and see that they are: everything of this user would be in reach otherwise."""
-    sandbox.no_new_privileges()
-    landlock.enter_domain(tools.landlock)
-    if sandbox.may_signal(outsider):
-        raise processes.NotInDomainError
 
 
 def _interrupt(pid: int) -> None:

@@ -72,6 +72,8 @@ class Zygote:
         self._forks = forks.Forks(tools)
         self._sweeper = 0
         """Process that sweeps now, 0 for none."""
+        self._cleaners: set[int] = set()
+        """Processes that remove what lost supervisors left."""
         self._exit: tuple[str, int] | None = None
 
     def serve(self) -> tuple[str, int]:
@@ -145,6 +147,8 @@ class Zygote:
         if pid == self._sweeper:
             self._sweeper = 0
             self.say(frames.Swept())
+        elif pid in self._cleaners:
+            self._cleaners.discard(pid)
         elif self.branch is not None and pid == self.branch.pid:
             self.branch.ended()
             self._end_orphans()
@@ -158,19 +162,21 @@ class Zygote:
             self.say(ready)
 
     def _end_orphans(self) -> None:
-        """End what is left of a child that was ended by force."""
+        """End what is left of a child that was ended by force, and remove its files."""
         spared = {pid for pid in (self._sweeper, self.branch.pid if self.branch else 0) if pid}
-        if not self._forks.end_orphans(spared):
+        if not self._forks.end_orphans(spared | self._cleaners):
             self._exit = ("Survivors", LOST)
+            return
+        with suppress(OSError):  # the next loss takes them along
+            self._cleaners.add(forks.fork_for(lambda: clean.remove_lost(self._tools.work_dir)))
 
 
 def _connect(options: settings.RunnerSettings) -> socket.socket | None:
     """Wait for the server's socket and connect; None when the executor ended in the meantime."""
-    path = options.socket_dir / frames.SOCKET_NAME
     while not _gone(options):
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            connection.connect(str(path))
+            connection.connect(frames.socket_in(options.socket_dir))
         except OSError:
             connection.close()
             time.sleep(_POLL_SECONDS)

@@ -75,10 +75,14 @@ class Ownership:
 
     def may_claim(self, principal: str) -> None:
         """Raise what `claim` would; changes nothing."""
-        if self.phase is ExecutorPhase.RETIRED:
-            raise errors.Gone("Retired", "this executor is retired and ends")
+        self.must_be_live()
         if self.phase is ExecutorPhase.CLAIMED and principal != self.principal:
             raise errors.Conflict("HeldByAnother", "another principal holds this executor")
+
+    def must_be_live(self) -> None:
+        """Raise Gone once it is retired."""
+        if self.phase is ExecutorPhase.RETIRED:
+            raise errors.Gone("Retired", "this executor is retired and ends")
 
     def authorize(self, token: str, epoch: int) -> None:
         """Check what a call on the data port carries.
@@ -91,8 +95,7 @@ class Ownership:
         known = hmac.compare_digest(token.encode("utf-8", "replace"), self._token.encode())
         if not self._token or not known:
             raise errors.Unauthorized("NotTheHolder", "the token is not that of this executor's claim")
-        if self.phase is ExecutorPhase.RETIRED:
-            raise errors.Gone("Retired", "this executor is retired and ends")
+        self.must_be_live()
         if epoch != self._epoch:
             raise errors.StaleEpoch("StaleEpoch", f"the claim is at epoch {self._epoch}, the call at {epoch}")
 
@@ -108,7 +111,7 @@ class Ownership:
         """
         if self.phase is not ExecutorPhase.CLAIMED:
             raise errors.Gone("Retired", "this executor takes no runs")
-        if execution_id in self._begun:
+        if execution_id in self._begun or execution_id in self._running:
             raise errors.Conflict("AlreadyStarted", "an execution of this id was started here before")
         if takes_slot and len(self._in_slots) >= self.slots:
             raise errors.NoFreeSlot("NoFreeSlot", f"all {self.slots} slots are in use")

@@ -40,6 +40,8 @@ class Context:
         self.turn = asyncio.Lock()
         self.waiting = 0
         """Executions that have not begun."""
+        self.restarts = 0
+        """What was accepted before one of them is not run after it."""
         self._runs = runs
         self._slot: Slot | None = None
         self._arrived = asyncio.Event()
@@ -82,7 +84,11 @@ class Context:
             SlotGone: its process ended before it began.
         """
         await self.start()
-        if run.over or self._slot is None:
+        slot = self._slot
+        if slot is None:
+            raise SlotGone
+        await slot.calm()
+        if run.over:
             return
         request = run.request
         env = request.env_vars or {}
@@ -130,7 +136,7 @@ class Context:
 
     async def _do(self, order: frames.Request, run: Run, number: int) -> None:
         slot = self._slot
-        if slot is None or slot.pipes is None:
+        if slot is None or slot.pipes is None:  # its process ended meanwhile
             raise SlotGone
         slot.pipes.release()
         slot.hand_over(order)

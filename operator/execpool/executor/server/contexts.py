@@ -43,7 +43,7 @@ class Contexts:
         try:
             async with context.turn:
                 await context.start()
-        except errors.Refusal:
+        except (errors.Refusal, OSError):
             self._contexts.pop(context.name, None)
             raise
         return _wire(context)
@@ -59,8 +59,11 @@ class Contexts:
             Refusal: there is no such context, or no new process.
         """
         context = self._named(name)
+        context.restarts += 1
         context.close()
         async with context.turn:
+            if self._contexts.get(name) is not context:
+                raise errors.NoContext("ContextNotFound", f"Context {name[:64]} not found")
             await context.start()
 
     def delete(self, name: str) -> None:
@@ -92,13 +95,17 @@ class Contexts:
         return run
 
     async def _take_turn(self, context: Context, run: Run) -> None:
+        accepted_at = context.restarts
         context.waiting += 1
         try:
             await context.turn.acquire()
         finally:
             context.waiting -= 1
         try:
-            await self._execute(context, run)
+            if context.restarts == accepted_at:
+                await self._execute(context, run)
+            else:
+                run.fail(f"Context {context.name} was restarted")
         finally:
             context.turn.release()
 
@@ -115,6 +122,9 @@ class Contexts:
                 continue
             except errors.Refusal as refusal:
                 run.fail(refusal.message)
+                return
+            except OSError as error:
+                run.fail(f"the context could not be started: {error.strerror}")
                 return
         run.fail(f"Context {context.name} not found")
 

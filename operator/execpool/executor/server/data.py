@@ -5,10 +5,13 @@ when there is none; the end leaves with the last line: a short run is answered b
 """
 
 import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import orjson
 
-from execpool.executor.server import requests
+from execpool.executor.server import errors, requests
 from execpool.executor.server.app import Application
 from execpool.executor.server.claim import Ownership
 from execpool.executor.server.contexts import Contexts
@@ -20,13 +23,18 @@ from execpool.protocol import HEADER_EPOCH, HEADER_EXECUTION, HEADER_TOKEN, RunR
 _HEADERS_SECONDS = 0.02
 """Headers wait this long for a first line to leave with."""
 _NULL = b"null"
+MAX_IN_CONTEXTS = 48
+"""Executions in contexts, waiting ones included, and answers that are still being read."""
 
 
 class DataPort:
     """Paths that run code of the one who holds the claim."""
 
-    def __init__(self, ownership: Ownership, runs: Runs) -> None:
+    def __init__(self, ownership: Ownership, runs: Runs, on_change: Callable[[], None]) -> None:
         self._ownership = ownership
+        self._on_change = on_change
+        self._executions = 0
+        self._most_executions = ownership.slots + MAX_IN_CONTEXTS
         self._runs = runs
         self._contexts = Contexts(runs)
 
@@ -50,6 +58,10 @@ class DataPort:
     async def execute(self, request: Request) -> None:
         """Run code and stream what it says."""
         self._authorize(request)
+        with self._one_more():
+            await self._execute(request)
+
+    async def _execute(self, request: Request) -> None:
         execution_id = requests.execution_id(request.header(HEADER_EXECUTION))
         wanted = requests.execute(await request.body(requests.MAX_DATA_BODY))
         self._authorize(request)  # the claim may have moved on while the body was on its way
@@ -70,27 +82,53 @@ class DataPort:
     async def list_contexts(self, request: Request) -> None:
         """List them."""
         self._authorize(request)
-        await request.answer(200, orjson.dumps(self._contexts.listing()))
+        with self._visit():
+            await request.answer(200, orjson.dumps(self._contexts.listing()))
 
     async def create_context(self, request: Request) -> None:
         """Make one, and answer when it can take code."""
         self._authorize(request)
         wanted = requests.create_context(await request.body(requests.MAX_CONTROL_BODY))
         self._authorize(request)
-        context = await self._contexts.create(wanted.language or "python", wanted.cwd)
+        with self._visit():
+            context = await self._contexts.create(wanted.language or "python", wanted.cwd)
         await request.answer(200, orjson.dumps(context))
 
     async def restart_context(self, request: Request) -> None:
         """Give one a new process."""
         self._authorize(request)
-        await self._contexts.restart(requests.context_name(request.path))
+        with self._visit():
+            await self._contexts.restart(requests.context_name(request.path))
         await request.answer(200, _NULL)
 
     async def delete_context(self, request: Request) -> None:
         """End one."""
         self._authorize(request)
-        self._contexts.delete(requests.context_name(request.path))
+        with self._visit():
+            self._contexts.delete(requests.context_name(request.path))
         await request.answer(200, _NULL)
+
+    @contextmanager
+    def _one_more(self) -> Iterator[None]:
+        """Count an execution from its request to the last byte of its answer: its code and output are held here meanwhile."""
+        if self._executions >= self._most_executions:
+            message = f"{self._executions} executions are waiting, running or being answered; no more are allowed"
+            raise errors.NoFreeSlot("TooManyExecutions", message)
+        self._executions += 1
+        try:
+            yield
+        finally:
+            self._executions -= 1
+
+    @contextmanager
+    def _visit(self) -> Iterator[None]:
+        """Keep the executor from being idle during a call that is no execution."""
+        self._ownership.visit(now=time.monotonic())
+        try:
+            yield
+        finally:
+            self._ownership.leave(now=time.monotonic())
+            self._on_change()
 
     def _authorize(self, request: Request) -> None:
         self._ownership.authorize(request.header(HEADER_TOKEN), requests.epoch(request.header(HEADER_EPOCH)))

@@ -8,6 +8,7 @@
     ├── Conflict 409        held by another principal; not what /retire expected; this execution id was started before
     ├── Gone 410            retired
     ├── StaleEpoch 412      the principal has claimed again since
+    ├── TooSlow 408         the body did not come in time
     ├── TooLarge 413        the body is longer than any that is allowed
     ├── WrongPod 421        this address now belongs to another pod
     ├── NoFreeSlot 429      all slots are in use; TooManyContexts
@@ -75,6 +76,10 @@ class Gone(Refusal):
 
 class StaleEpoch(Refusal):
     status = 412
+
+
+class TooSlow(Refusal):
+    status = 408
 
 
 class TooLarge(Refusal):

@@ -3,12 +3,19 @@
 No framework: a streamed answer costs a third of what a `StreamingResponse` does, and there are eight paths.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 import orjson
 
 from execpool.executor.server import errors
+from execpool.serving import abort_of
+
+BODY_SECONDS = 10.0
+"""Longest time that a body may take."""
+SEND_SECONDS = 10.0
+"""Longest time that a client may take to read what has been sent, before its connection is ended."""
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -28,11 +35,14 @@ class ClientGone(Exception):  # noqa: N818 - says what it is
 class Request:
     """One request and the means to answer it."""
 
+    send_seconds = SEND_SECONDS
+
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._headers = scope["headers"]
         self.path: str = scope["path"]
         self._receive = receive
-        self._send = send
+        self._to_client = send
+        self._abort = abort_of(scope)
         self.answering = False
         """True once the answer has begun, so that no other can be given."""
 
@@ -50,8 +60,16 @@ class Request:
 
         Raises:
             TooLarge: it is longer than `limit`.
+            TooSlow: it did not come in time.
             ClientGone: it did not come.
         """
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                return await self._read(limit)
+        except TimeoutError:
+            raise errors.TooSlow("TooSlow", f"the body did not come within {BODY_SECONDS:g} s") from None
+
+    async def _read(self, limit: int) -> bytes:
         chunks = bytearray()
         while True:
             message = await self._receive()
@@ -91,6 +109,19 @@ class Request:
     async def send(self, chunk: bytes, *, last: bool = False) -> None:
         """Send a piece of a streamed answer; waits while the client reads too slowly."""
         await self._send({"type": "http.response.body", "body": chunk, "more_body": not last})
+
+    async def _send(self, message: Message) -> None:
+        """Pass a message on; a client that does not read for long loses its connection.
+
+        Raises:
+            ClientGone: it has.
+        """
+        try:
+            async with asyncio.timeout(self.send_seconds):
+                await self._to_client(message)
+        except TimeoutError:
+            self._abort()
+            raise ClientGone from None
 
     async def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.answering = True

@@ -59,8 +59,14 @@ class Lot:
                 self._fork_own(imports)
 
     def imports_away(self, imports: Imports) -> None:
-        """Do without them until they are ready again; who waits for them takes what there is."""
+        """Do without them until they are ready again; who waits for them takes what there is.
+
+        A slot that nobody uses is given up: it ends with what made it, or, asked for as that went, has not its imports.
+        """
         self._wanted[imports] = 0
+        for slot in self._own_slots(imports):
+            if slot.occupant is None:
+                slot.lose()
         waiting, self._waiting[imports] = self._waiting[imports], deque()
         self._waiting[Imports.BASE].extend(waiting)
 
@@ -120,12 +126,19 @@ class Lot:
 
     def _fork_own(self, imports: Imports) -> None:
         self._timers = [timer for timer in self._timers if timer.when() > asyncio.get_running_loop().time()]
-        if self._wanted[imports] == 0:
+        if len(self._own_slots(imports)) >= self._wanted[imports]:
             return
         try:
             self.fork(Kind.RUN, imports, self._own)
-        except (errors.NotReady, OSError):
+        except errors.NotReady:
             return  # the runner's end fills the lot again
+        except OSError as error:
+            log.warning("slot not made", extra={"why": error.strerror})
+            self._fork_later(imports)
+
+    def _own_slots(self, imports: Imports) -> list[Slot]:
+        """Return the slots of kind Run that there are, whatever they do."""
+        return [slot for slot in self._made if slot.kind is Kind.RUN and slot.imports is imports and slot.is_open]
 
     def _has_parked(self, slot: Slot) -> None:
         self.usable = self.was_usable = True
@@ -150,7 +163,10 @@ class Lot:
         if not self._link.ready or self._wanted[slot.imports] == 0:
             return
         log.warning("slot lost", extra={"slot": slot.name, "why": why})
-        self._timers.append(asyncio.get_running_loop().call_later(self._pause, self._fork_own, slot.imports))
+        self._fork_later(slot.imports)
+
+    def _fork_later(self, imports: Imports) -> None:
+        self._timers.append(asyncio.get_running_loop().call_later(self._pause, self._fork_own, imports))
         self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
 
     def _no_longer_waits(self, imports: Imports, waiting: "asyncio.Future[Slot]") -> None:

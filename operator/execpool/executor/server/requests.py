@@ -27,6 +27,8 @@ from execpool.protocol import (
 MAX_CONTROL_BODY = 16 * 1024
 MAX_DATA_BODY = 3 * 512 * 1024
 MAX_ENV_BYTES = 64 * 1024
+"""Names and values of all variables together, as UTF-8."""
+MAX_VARIABLES = 1024
 
 Wire = TypeVar("Wire", Challenge, ClaimRequest, RetireRequest, ExecuteRequest, CreateContext)
 
@@ -51,7 +53,7 @@ def claim(body: bytes) -> ClaimRequest:
         isinstance(request.principal, str) and _PRINCIPAL.match(request.principal) is not None,
         "principal is a text of 1 to 256 printable characters",
     )
-    _check_variables(request.env_vars)
+    check_variables(request.env_vars)
     return request
 
 
@@ -74,7 +76,7 @@ def execute(body: bytes) -> ExecuteRequest:
     request = _decoded(ExecuteRequest, _without_default(body))
     _check_code(request.code)
     _check_limits(request.timeout_seconds, request.output_bytes)
-    _check_variables(request.env_vars)
+    check_variables(request.env_vars)
     _must(type(request.stateless) is bool, "stateless is true or false")
     if request.context_id is not None and request.language is not None:
         raise errors.ContextAndLanguage("InvalidRequest", "Only one of context_id or language can be provided")
@@ -152,17 +154,31 @@ def _check_limits(timeout: object, output: object) -> None:
     )
 
 
-def _check_variables(variables: object) -> None:
+def check_variables(variables: object) -> None:
+    """Accept variables that every command can be started with, or None.
+
+    Raises:
+        BadRequest: one of them is not such, or they are too many.
+    """
     if variables is None:
         return
     _must(isinstance(variables, dict), "env_vars is an object of texts")
     assert isinstance(variables, dict)  # noqa: S101 - told to the type checker
-    total = 0
     for name, value in variables.items():
-        _must(isinstance(value, str) and "\0" not in value, "env_vars is an object of texts")
         _must(_VARIABLE.match(name) is not None, "names in env_vars are letters, digits and underscores")
-        total += len(name) + len(value.encode("utf-8", "replace"))
-    _must(total <= MAX_ENV_BYTES, f"env_vars hold at most {MAX_ENV_BYTES} bytes together")
+        _must(isinstance(value, str) and "\0" not in value and _has_bytes(value), "env_vars is an object of texts")
+    size = sum(len(name) + len(value.encode()) for name, value in variables.items())
+    _must(size <= MAX_ENV_BYTES, f"env_vars hold at most {MAX_ENV_BYTES} bytes together")
+    _must(len(variables) <= MAX_VARIABLES, f"env_vars are at most {MAX_VARIABLES}")
+
+
+def _has_bytes(text: str) -> bool:
+    """True unless half a character is in it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _decoded(kind: type[Wire], body: bytes | dict[str, Any]) -> Wire:

@@ -114,7 +114,7 @@ class Run:
     def fail(self, message: str) -> None:
         """End it before it has begun: there is nothing that could run it."""
         self._push(output.line({"type": EventType.ERROR, "name": "ContextError", "value": message, "traceback": ""}))
-        self.end = End(RunStatus.FAILED, message=message)
+        self.end = End(RunStatus.KILLED, RunReason.NOT_STARTED, message)
         self._push(output.line({"type": EventType.END_OF_EXECUTION, **asdict(self.end)}))
         self._finish(None)
 

@@ -2,8 +2,9 @@
 
     listen -> a runner connects -> unlink the socket -> Hello -> ready ... connection ends -> lost -> listen
 
-The socket lives in a directory that both containers mount; it is unlinked as soon as the runner has connected, before
-any user code exists, so that code finds nothing to connect to. Packets are frames; descriptors travel with them.
+The socket lives in a directory that both containers mount, under a name that is drawn each time. It is unlinked as soon
+as the runner has connected; programs of a runner that was lost may still live when the next one is waited for, but they
+may not list that directory, so they find nothing to connect to. Packets are frames; descriptors travel with them.
 Sending never waits: frames are tiny, and a runner that does not take them is as good as lost.
 """
 
@@ -53,7 +54,7 @@ class RunnerLink:
 
     def __init__(self, directory: Path, listener: Listener) -> None:
         self._directory = directory
-        self._path = directory / frames.SOCKET_NAME
+        self._path: Path | None = None
         self._listener = listener
         self._door: socket.socket | None = None
         self._runner: socket.socket | None = None
@@ -66,7 +67,9 @@ class RunnerLink:
 
     def listen(self) -> None:
         """Wait for a runner to connect."""
-        self._path.unlink(missing_ok=True)
+        for left in self._directory.glob(f"*{frames.SOCKET_SUFFIX}"):  # of a server before this one
+            left.unlink(missing_ok=True)
+        self._path = self._directory / f"{secrets.token_hex(16)}{frames.SOCKET_SUFFIX}"
         self._door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         self._door.bind(str(self._path))
         self._path.chmod(0o666)  # the runner has another uid
@@ -150,8 +153,7 @@ class RunnerLink:
         except OSError:
             frame = None
         except frames.FrameError:
-            self.drop("BadFrame")
-            return
+            frame = frames.Refused("not a frame")
         try:
             self._learn(frame, descriptors)
         finally:
@@ -190,7 +192,9 @@ class RunnerLink:
             self._runner = None
 
     def _close_door(self) -> None:
-        self._path.unlink(missing_ok=True)
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+            self._path = None
         if self._door is not None:
             asyncio.get_running_loop().remove_reader(self._door.fileno())
             self._door.close()

@@ -1,10 +1,11 @@
 """The runs of this executor: takes a slot, hands over, and gives the slot back however the run ends.
 
 Between `Ownership` (which may refuse), `Lot` (which has the processes) and `Run` (which reads what they say). Invariant: a
-run counts in `Ownership` exactly as long as it may have a process in the runner, or until the runner itself is lost.
+run counts in `Ownership` from before its start until it is over, by its own word or its supervisor's; a slot stays taken
+(`Tenancy`) until nothing of it is left.
 
-What runs leave in the directories that they share is swept when nobody runs, and no run starts meanwhile; contexts and
-the agent keep theirs for as long as they live.
+What runs leave in the directories that they share is swept when nobody runs; a run that starts meanwhile waits for that,
+5 s at most. Contexts and the agent keep theirs for as long as they live.
 """
 
 import asyncio
@@ -61,13 +62,14 @@ class Runs:
             Refusal: it did not start.
         """
         number = self.admit(execution_id)
+        run = None
         try:
             await self._swept()
             run = await self._hand_over(execution_id, number, request)
-        except BaseException:
-            self._ownership.disprove(execution_id, now=time.monotonic())
-            self._on_change()
-            raise
+        finally:
+            if run is None:
+                self._ownership.disprove(execution_id, now=time.monotonic())
+                self._on_change()
         return run
 
     def admit(self, execution_id: str, *, in_context: bool = False) -> int:

@@ -67,9 +67,12 @@ async def _serve(settings: ServerSettings, marker: Marker) -> None:
     envd_socket = _listen(settings.host, settings.envd_port)
     envd = Envd(ownership, lambda: runs.link.start_agent(socket.SOCK_SEQPACKET), lifecycle.changed, runs.env)
     ports = [
-        _Port(envd, envd_socket),
-        _Port(DataPort(ownership, runs).application(), data_socket),
-        _Port(control.application(), control_socket),
+        _Port(application, listener, refuses_itself=settings.refuses_itself)
+        for application, listener in (
+            (envd, envd_socket),
+            (DataPort(ownership, runs, lifecycle.changed).application(), data_socket),
+            (control.application(), control_socket),
+        )
     ]
     serving = [asyncio.create_task(port.serve([port.socket])) for port in ports]
     egress = asyncio.create_task(_check_egress(control, settings.api_server))
@@ -96,11 +99,11 @@ async def _serve(settings: ServerSettings, marker: Marker) -> None:
 class _Port(uvicorn.Server):
     """One uvicorn server on a socket of ours, which ends when it is told to and not by signals."""
 
-    def __init__(self, application: Application | Envd, listener: socket.socket) -> None:
+    def __init__(self, application: Application | Envd, listener: socket.socket, *, refuses_itself: bool) -> None:
         super().__init__(
             uvicorn.Config(
                 application,
-                http=bounded(_MAX_CONNECTIONS),
+                http=bounded(_MAX_CONNECTIONS, refuses_itself=refuses_itself),
                 ws="none",
                 lifespan="off",
                 log_config=None,

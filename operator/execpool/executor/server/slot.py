@@ -53,15 +53,19 @@ class Slot:
         """Of the process that is parked or runs."""
         self._request: socket.socket | None = None
         self._number = 0
+        self._calm = asyncio.Event()
+        self._calm.set()
+        self._interrupts = 0
+        self._is_stopping = False
         self._socket: socket.socket | None = ours
         self._watcher = watcher
         ours.setblocking(False)
         asyncio.get_running_loop().add_reader(ours.fileno(), self._hear)
 
     @property
-    def is_parked(self) -> bool:
-        """True when a request can be handed over."""
-        return self._request is not None and self.occupant is None
+    def is_open(self) -> bool:
+        """True until it is gone."""
+        return self._socket is not None
 
     def hand_over(self, request: frames.Request) -> None:
         """Give the parked process a request.
@@ -79,12 +83,20 @@ class Slot:
             self._request.close()
             self._request = None
 
+    async def calm(self) -> None:
+        """Wait until no interrupt or stop is under way: it was meant for what ran, and would hit what comes next."""
+        await self._calm.wait()
+
     def interrupt(self) -> None:
         """Interrupt what runs."""
+        self._calm.clear()
+        self._interrupts += 1
         self._say(frames.Interrupt(self._number))
 
     def stop(self) -> None:
         """End what runs."""
+        self._calm.clear()
+        self._is_stopping = True
         self._say(frames.Stop(self._number))
 
     def lose(self, why: str = "Dropped") -> None:
@@ -100,6 +112,7 @@ class Slot:
     def close(self) -> None:
         """Give it up: its supervisor sees the end of the socket and ends all of it."""
         self._forget_process()
+        self._calm.set()
         if self._socket is not None:
             asyncio.get_running_loop().remove_reader(self._socket.fileno())
             self._socket.close()
@@ -115,10 +128,10 @@ class Slot:
             return
         try:
             packet, descriptors, _, _ = socket.recv_fds(self._socket, frames.MAX_FRAME_BYTES + 1, len(frames.PARKED))
-            frame = frames.decode(packet) if packet else None
+            frame = _decoded(packet)
         except BlockingIOError:
             return
-        except (OSError, frames.FrameError):
+        except OSError:
             frame, descriptors = None, []
         self._learn(frame, descriptors)
 
@@ -130,6 +143,10 @@ class Slot:
                 return
             case frames.Ended():
                 self._over(frame)
+            case frames.Interrupted():
+                self._interrupts -= 1
+                if self._interrupts <= 0 and not self._is_stopping:  # a stop is over when the process is
+                    self._calm.set()
             case frames.Refused():
                 self.lose(frame.message)
             case _:
@@ -145,6 +162,8 @@ class Slot:
         self.pipes = RunPipes(stdout, stderr, report)
 
     def _over(self, ended: frames.Ended) -> None:
+        self._interrupts, self._is_stopping = 0, False
+        self._calm.set()
         occupant, self.occupant = self.occupant, None
         if occupant is not None:
             occupant.ended(ended)
@@ -158,6 +177,14 @@ class Slot:
         if self._request is not None:
             self._request.close()
             self._request = None
+
+
+def _decoded(packet: bytes) -> frames.Frame | None:
+    """Read a frame; None when it is none, or the connection's end."""
+    try:
+        return frames.decode(packet) if packet else None
+    except frames.FrameError:
+        return None
 
 
 def _send(target: socket.socket, data: bytes) -> None:

@@ -7,10 +7,11 @@ its session.
 
 import fcntl
 import os
+import resource
 import signal
 import subprocess
 import termios
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
 from execpool.executor.agent_wire import MAX_PROCESSES, Code
@@ -30,6 +31,7 @@ class Commands:
         # The notebook's own backend shows figures in a notebook, which a command has not.
         ours = {"HOME": home, "USER": USER, "LOGNAME": USER, "MPLBACKEND": "Agg"}
         self._environment = {**environment, **ours}
+        self._most_processes = _share_of_processes()
         self._running: dict[int, subprocess.Popen[bytes]] = {}
 
     def start(self, arguments: Arguments, descriptors: list[int]) -> Answer:
@@ -55,7 +57,7 @@ class Commands:
                 stdout=stdout,
                 stderr=stderr,
                 start_new_session=True,
-                preexec_fn=_take_terminal if terminal else None,  # noqa: PLW1509 - there is one thread
+                preexec_fn=self._prepared(terminal=terminal),  # noqa: PLW1509 - there is one thread
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             why = getattr(error, "strerror", None) or str(error)
@@ -65,8 +67,28 @@ class Commands:
         self._running[started.pid] = started
         return {"pid": started.pid}
 
-    def signal(self, arguments: Arguments) -> Answer:
-        """Signal one: SIGTERM to its process group, SIGKILL to all that is its own."""
+    def _prepared(self, *, terminal: bool) -> Callable[[], None] | None:
+        """Return what a new process does before it becomes the command; None for nothing, which starts faster."""
+        if self._most_processes == resource.RLIM_INFINITY:
+            return _take_terminal if terminal else None
+        most = self._most_processes
+
+        def prepare() -> None:
+            resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+            if terminal:
+                _take_terminal()
+
+        return prepare
+
+    def signal(self, arguments: Arguments) -> bool:
+        """Signal one: SIGTERM to its process group, SIGKILL to all that is its own.
+
+        Returns:
+            False when it resists being killed.
+
+        Raises:
+            Trouble: there is no such command, or no such signal.
+        """
         pid = arguments.get("pid")
         number = _SIGNALS.get(str(arguments.get("signal")))
         if pid not in self._running:
@@ -74,11 +96,10 @@ class Commands:
         if number is None:
             raise Trouble(Code.UNIMPLEMENTED, f"invalid signal: {arguments.get('signal')}")
         if number is signal.SIGKILL:
-            tree.end(pid)
-        else:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, number)
-        return {}
+            return tree.end(pid)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, number)
+        return True
 
     def reap(self) -> Iterator[tuple[int, int]]:
         """Yield (pid, status) of commands that have ended; orphans that came to us are reaped on the way."""
@@ -108,6 +129,15 @@ def _streams(descriptors: list[int], terminal: bool) -> tuple[int, int, int]:
         stdin, stdout, stderr = [subprocess.DEVNULL, *descriptors][-3:]
         return stdin, stdout, stderr
     raise Trouble(Code.INTERNAL, "the descriptors of the command did not come")
+
+
+def _share_of_processes() -> int:
+    """Return how many processes may be there when a command starts one more: less than when the agent does, or a run.
+
+    So a command that has taken all it can get, or left them behind, cannot keep us from starting the one that ends them.
+    """
+    most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    return most if most == resource.RLIM_INFINITY else most - most // 6
 
 
 def _take_terminal() -> None:

@@ -10,6 +10,7 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from execpool.executor import agent_wire as wire
@@ -26,6 +27,8 @@ from execpool.executor.runner.agent.trouble import Trouble, from_kernel
 from execpool.executor.runner.agent.watch import Watchers
 
 Reply = Callable[[Answer | Trouble], None]
+SendPart = Callable[[list[Any]], int]
+"""Sends a part of an answer and returns its bytes."""
 
 _HOME = "/home/user"
 
@@ -63,7 +66,7 @@ class _Agent:
         self._figures = Figures()
         self._unsent: deque[bytes] = deque()
         self._at_once: dict[str, Callable[[Arguments], Answer]] = {
-            Op.HELLO: lambda _: {"home": home},
+            Op.PING: lambda _: {},
             Op.STAT: lambda arguments: files.look(arguments, home),
             Op.MAKE_DIR: lambda arguments: files.make_directory(arguments, home),
             Op.SIGNAL: self._signal,
@@ -99,10 +102,14 @@ class _Agent:
             self._commands.end()
 
     def _signal(self, arguments: Arguments) -> Answer:
-        """Signal a command; what has ended by then is told first, so that who kills finds it gone."""
-        answer = self._commands.signal(arguments)
+        """Signal a command; what has ended by then is told first, so that who kills finds it gone.
+
+        One that resists takes the agent along, and every other command: our keeper ends them all at one moment.
+        """
+        if not self._commands.signal(arguments):
+            self._loop.stop()
         self._tell_ends()
-        return answer
+        return {}
 
     def _tell_ends(self) -> None:
         for pid, status in self._commands.reap():
@@ -122,7 +129,7 @@ class _Agent:
             self._loop.stop()
             return
         try:
-            self._obey(str(op), arguments, descriptors, self._replier(number))
+            self._obey(str(op), arguments, descriptors, number)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -131,19 +138,23 @@ class _Agent:
         def reply(outcome: Answer | Trouble) -> None:
             if isinstance(outcome, Trouble):
                 self._send({"reply": number, "error": [outcome.code, outcome.message[:4096]]})
-            elif isinstance(outcome, list):
-                self._send({"reply": number, "part": outcome})
             else:
                 self._send({"reply": number, "ok": outcome})
 
         return reply
 
-    def _obey(self, op: str, arguments: Arguments, descriptors: list[int], reply: Reply) -> None:
+    def _send_part(self, number: Any, entries: list[Any]) -> int:
+        """Send a part of an answer; return how many bytes that took."""
+        return self._send({"reply": number, "part": entries})
+
+    def _obey(self, op: str, arguments: Arguments, descriptors: list[int], number: Any) -> None:
+        reply = self._replier(number)
         try:
             if op in self._at_once:
                 reply(self._at_once[op](arguments))
             elif op in self._in_turns:
-                self._loop.work(_drive(self._in_turns[op](arguments, self._home), reply))
+                part = partial(self._send_part, number)
+                self._loop.work(_drive(self._in_turns[op](arguments, self._home), part, reply))
             elif op == Op.START:
                 reply(self._commands.start(arguments, descriptors))
             elif op == Op.EVENTS:
@@ -161,7 +172,7 @@ class _Agent:
         except (TypeError, ValueError, LookupError):
             reply(Trouble(wire.Code.INTERNAL, f"the arguments of {op[:64]} have another form"))
 
-    def _send(self, frame: dict[str, Any]) -> None:
+    def _send(self, frame: dict[str, Any]) -> int:
         try:
             packet = wire.encode(frame)
         except wire.FrameError:
@@ -169,6 +180,7 @@ class _Agent:
         self._unsent.append(packet)
         if len(self._unsent) == 1:
             self._flush(registered=False)
+        return len(packet)
 
     def _flush(self, *, registered: bool) -> None:
         try:
@@ -191,13 +203,17 @@ class _Agent:
             self._loop.on_readable(self._server.fileno(), self._hear)
 
 
-def _drive(turns: Turns, reply: Reply) -> Iterator[None]:
+def _drive(turns: Turns, send_part: SendPart, reply: Reply) -> Iterator[None]:
     """Take a call's turns, one per turn of the loop."""
+    left = wire.MAX_LISTING_BYTES
     try:
         while True:
-            part = next(turns)
-            if part is not None:
-                _send_parts(part, reply)
+            entries = next(turns)
+            if entries is not None:
+                left -= sum(send_part(part) for part in _parts(entries))
+            if left < 0:
+                reply(Trouble(wire.Code.RESOURCE_EXHAUSTED, wire.LISTING_TOO_LONG))
+                return
             yield
     except StopIteration as end:
         reply(end.value)
@@ -207,15 +223,15 @@ def _drive(turns: Turns, reply: Reply) -> Iterator[None]:
         reply(from_kernel(error, "the call failed"))
 
 
-def _send_parts(entries: list[Any], reply: Any) -> None:
-    """Send entries in frames that are not too long."""
+def _parts(entries: list[Any]) -> Iterator[list[Any]]:
+    """Yield entries in parts that fit into a frame."""
     part: list[Any] = []
     size = 0
     for item in entries:
         part.append(item)
         size += wire.most_bytes(item)
         if size > wire.PART_BYTES:
-            reply(part)
+            yield part
             part, size = [], 0
     if part:
-        reply(part)
+        yield part

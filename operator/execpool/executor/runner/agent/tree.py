@@ -12,20 +12,25 @@ from contextlib import suppress
 from pathlib import Path
 
 _BUDGET_SECONDS = 1.0
-"""A command that forks as fast as it is killed is given up after this; the claim's end takes it."""
+"""A command that forks as fast as it is killed is given up after this; the agent's end takes it."""
 _PAUSE_SECONDS = 0.002
+_EMPTY_LOOKS = 2
+"""One is not enough: what was listed may have ended, and its children been born, between the list and the look."""
 
 
-def end(leader: int) -> None:
-    """Kill a command and all that is its own, until nothing of it is found."""
-    deadline = time.monotonic() + _BUDGET_SECONDS
-    while victims := _members(leader):
+def end(leader: int) -> bool:
+    """Kill a command and all that is its own, until nothing of it is found; False when it was given up."""
+    deadline, empty = time.monotonic() + _BUDGET_SECONDS, 0
+    while empty < _EMPTY_LOOKS:
+        victims = _members(leader)
+        empty = 0 if victims else empty + 1
         for pid in victims:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         if time.monotonic() > deadline:
-            return
+            return False
         time.sleep(_PAUSE_SECONDS)
+    return True
 
 
 def _members(leader: int) -> list[int]:

@@ -37,10 +37,9 @@ class Access:
             EnvdError: the caller does not.
             Refusal: the claim is over, or a newer one fences this caller.
         """
-        ours = exchange.header(HEADER_TOKEN)
-        if ours:
+        if self.is_ours(exchange):
             try:
-                self._ownership.authorize(ours, requests.epoch(exchange.header(HEADER_EPOCH)))
+                self._ownership.authorize(exchange.header(HEADER_TOKEN), requests.epoch(exchange.header(HEADER_EPOCH)))
             except errors.Unauthorized as error:
                 raise _unauthorized() from error
         else:
@@ -55,7 +54,7 @@ class Access:
             Refusal: as `check`.
         """
         query = exchange.query
-        if exchange.header(HEADER_TOKEN):
+        if self.is_ours(exchange):
             self.check(exchange)
         elif exchange.header(_ACCESS_TOKEN):
             refusal = EnvdError(Code.UNAUTHENTICATED, "access token present in header but does not match")
@@ -70,17 +69,20 @@ class Access:
             signatures.check(query["signature"], expected, expiration, time.time())
         _check_user(query.get("username", ""))
 
+    @staticmethod
+    def is_ours(exchange: Exchange) -> bool:
+        """True for a caller of our own, as opposed to a client of E2B's."""
+        return bool(exchange.header(HEADER_TOKEN))
+
     def _check_token(self, token: str, refusal: EnvdError) -> None:
         self._must_be_claimed(refusal)
         if not hmac.compare_digest(token.encode("utf-8", "replace"), self._ownership.token.encode()):
             raise refusal
 
     def _must_be_claimed(self, refusal: EnvdError) -> None:
-        claim = self._ownership.state(0.0)
-        if claim is None:
+        if not self._ownership.token:
             raise refusal
-        # Says Gone when it is retired; its own epoch is the latest.
-        self._ownership.authorize(self._ownership.token, claim.epoch)
+        self._ownership.must_be_live()
 
 
 def _unauthorized() -> EnvdError:

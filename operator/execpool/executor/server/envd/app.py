@@ -4,12 +4,13 @@ No call here is a run: none takes a slot, but while one goes on the executor is 
 each holds at most a message or a few chunks.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from execpool.executor.agent_wire import Code, Op
-from execpool.executor.server import errors
+from execpool.executor.server import errors, requests
 from execpool.executor.server.claim import Ownership
 from execpool.executor.server.envd import codec, rpc, signatures
 from execpool.executor.server.envd.access import Access
@@ -20,6 +21,8 @@ from execpool.executor.server.envd.files import Files
 from execpool.executor.server.envd.filesystem import Filesystem
 from execpool.executor.server.envd.processes import Processes
 from execpool.executor.server.http import ClientGone, Receive, Scope, Send
+
+log = logging.getLogger("execpool.executor")
 
 ENVD_VERSION = "0.6.8"
 """The envd that is spoken here; clients choose what they ask for by it."""
@@ -75,33 +78,41 @@ class Envd:
             await _refuse(exchange, refusal.status, body)
         except ClientGone:
             pass
+        except Exception:
+            log.exception("request failed", extra={"path": exchange.path})
+            await _refuse(exchange, 500, {"code": 500, "message": "the executor failed; see its log"})
 
     async def _serve(self, exchange: Exchange) -> None:
-        """Answer a request of the holder of the claim."""
+        """Answer a request of the holder of the claim, unless its client goes meanwhile."""
         if exchange.path == "/files":
             self._access.check_file(exchange, signatures.READ if exchange.method == "GET" else signatures.WRITE)
         else:
             self._access.check(exchange)
         with self._visit():
-            match exchange.method, exchange.path:
-                case "GET", "/files":
-                    await self._files.download(exchange)
-                case "POST", "/files":
-                    await self._files.upload(exchange)
-                case "GET", "/envs":
-                    await exchange.answer_json(self._environment)
-                case "GET", "/metrics":
-                    await exchange.answer_json(await self._agent.call(Op.METRICS, {}))
-                case "POST", "/init":
-                    await self._init(exchange)
-                case "POST", path:
-                    await self._call(exchange, path)
-                case _:
-                    raise EnvdError(Code.NOT_FOUND, "404 page not found")
+            async with exchange.while_client_waits():
+                await self._answer(exchange)
+
+    async def _answer(self, exchange: Exchange) -> None:
+        match exchange.method, exchange.path:
+            case "GET", "/files":
+                await self._files.download(exchange)
+            case "POST", "/files":
+                await self._files.upload(exchange)
+            case "GET", "/envs":
+                await exchange.answer_json(self._environment)
+            case "GET", "/metrics":
+                await exchange.answer_json(await self._agent.call(Op.METRICS, {}))
+            case "POST", "/init" if self._access.is_ours(exchange):
+                await self._init(exchange)
+            case "POST", path:
+                await self._call(exchange, path)
+            case _:
+                raise EnvdError(Code.NOT_FOUND, "404 page not found")
 
     async def _init(self, exchange: Exchange) -> None:
-        """Set the environment that all commands get."""
+        """Set the environment that all runs and commands get; E2B's own clients never do, and find no such path."""
         given = codec.mapping(await exchange.message(), "envVars")
+        requests.check_variables(given)
         self._environment.clear()
         self._environment.update(given)
         await exchange.answer(204, b"", [])

@@ -19,6 +19,7 @@ from execpool.executor.server.envd.errors import EnvdError, invalid
 MAX_MESSAGE_BYTES = 2 << 20
 _COMPRESSED, _END = 1, 2
 _HEAD = 5
+MAX_ENVELOPE_BYTES = _HEAD + MAX_MESSAGE_BYTES
 
 Message = dict[str, Any]
 

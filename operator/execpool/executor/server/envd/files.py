@@ -1,7 +1,8 @@
 """`GET` and `POST /files`: contents, through a pipe to the agent; nothing is kept here but one chunk.
 
 An upload is written into the file as it arrives, as E2B does it: what came of one that broke off stays. A download's
-length is promised at its start; should the file become shorter meanwhile, the answer is broken off.
+length is promised at its start; should the file become shorter meanwhile, the answer is broken off. Both must get on:
+neither the client nor the agent may keep the other waiting for longer than `STALLED_SECONDS`.
 """
 
 import asyncio
@@ -13,12 +14,15 @@ from execpool.executor.agent_wire import MAX_METADATA_BYTES, Code, Op
 from execpool.executor.server.envd import pipes, ranges
 from execpool.executor.server.envd.agent import Agent
 from execpool.executor.server.envd.errors import EnvdError, invalid
-from execpool.executor.server.envd.exchange import Exchange, Headers
+from execpool.executor.server.envd.exchange import Exchange, Headers, deadline
 from execpool.executor.server.envd.multipart import Multipart, Part, boundary_of
 from execpool.executor.server.http import ClientGone
 
 MAX_UPLOAD_BYTES = 1 << 30
 """Of one request, and of what it unpacks to; a file of a run may not be longer either."""
+STALLED_SECONDS = 30.0
+_CLOSE_SECONDS = 10.0
+"""What the agent takes at most to end a file that was broken off."""
 _UNPACK_BYTES = 1 << 16
 
 
@@ -133,7 +137,8 @@ class Writing:
             EnvdError: the agent does not take it.
         """
         try:
-            await self._pipe.write(chunk)
+            async with deadline(STALLED_SECONDS, "the agent of this executor did not take the file"):
+                await self._pipe.write(chunk)
         except OSError:
             await self.finish()
             raise EnvdError(Code.INTERNAL, "error writing file: the agent stopped reading") from None
@@ -150,8 +155,8 @@ class Writing:
     async def close(self) -> None:
         """Leave it as it is, if it was not finished."""
         self._pipe.close()
-        await asyncio.wait([self._call])
-        if not self._call.cancelled():
+        await asyncio.wait([self._call], timeout=_CLOSE_SECONDS)
+        if not self._call.cancel() and not self._call.cancelled():
             self._call.exception()
 
     @staticmethod
@@ -166,13 +171,22 @@ async def _send(exchange: Exchange, ours: pipes.End, answer: dict[str, Any], *, 
     left = int(answer["length"])
     await exchange.begin(206 if partial else 200, _headers(answer, partial=partial))
     while left > 0:
-        chunk = (await ours.chunk())[:left]
+        chunk = (await _next(ours))[:left]
         if not chunk:
             raise ClientGone  # the answer stays incomplete, and the connection is closed
         left -= len(chunk)
         await exchange.send(chunk, last=left == 0)
     if not int(answer["length"]):
         await exchange.send(b"", last=True)
+
+
+async def _next(ours: pipes.End) -> bytes:
+    """Return the next piece of a file; empty when there is none, or none for a long time."""
+    try:
+        async with asyncio.timeout(STALLED_SECONDS):
+            return await ours.chunk()
+    except TimeoutError:
+        return b""
 
 
 def _headers(answer: dict[str, Any], *, partial: bool) -> Headers:
@@ -206,7 +220,7 @@ async def _unpacked(exchange: Exchange) -> AsyncIterator[bytes]:
     """
     encoding = exchange.header("Content-Encoding").strip().lower()
     if encoding in ("", "identity"):
-        async for chunk in exchange.chunks(MAX_UPLOAD_BYTES):
+        async for chunk in exchange.chunks(MAX_UPLOAD_BYTES, STALLED_SECONDS):
             yield chunk
         return
     if encoding != "gzip":
@@ -218,7 +232,7 @@ async def _unpacked(exchange: Exchange) -> AsyncIterator[bytes]:
 async def _inflated(exchange: Exchange) -> AsyncIterator[bytes]:
     unpacker = zlib.decompressobj(wbits=31)
     left = MAX_UPLOAD_BYTES
-    async for chunk in exchange.chunks(MAX_UPLOAD_BYTES):
+    async for chunk in exchange.chunks(MAX_UPLOAD_BYTES, STALLED_SECONDS):
         packed = chunk
         while plain := _unpack(unpacker, packed):
             packed = unpacker.unconsumed_tail
@@ -226,6 +240,8 @@ async def _inflated(exchange: Exchange) -> AsyncIterator[bytes]:
             if left < 0:
                 raise EnvdError(Code.TOO_LARGE, f"the body unpacks to more than {MAX_UPLOAD_BYTES} bytes")
             yield plain
+        if unpacker.unused_data:  # kept whole by zlib, however much it is
+            raise invalid("error decompressing request body: data after the end of the gzip stream")
     if not unpacker.eof:
         raise invalid("error decompressing request body: unexpected EOF")
 

@@ -1,9 +1,9 @@
 """E2B's filesystem service: what the agent does, in the words of the protocol."""
 
-import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
-from execpool.executor.agent_wire import MAX_EVENTS, Op
+from execpool.executor.agent_wire import MAX_EVENTS, MAX_LISTING_BYTES, Op, most_bytes
 from execpool.executor.server.envd import codec
 from execpool.executor.server.envd.agent import Agent
 from execpool.executor.server.envd.codec import Message
@@ -54,47 +54,46 @@ class Filesystem:
         return {}
 
     async def watch_dir(self, exchange: Exchange, message: Message) -> None:
-        """Stream what changes in a directory, until the client goes or its time is over."""
+        """Stream what changes in a directory, until its time is over."""
         limit = exchange.milliseconds("Connect-Timeout-Ms")
-        watcher = await self._watch(message)
-        gone = asyncio.create_task(self._unwatch_when_gone(exchange, watcher))
+        watchers: list[str] = []
         try:
+            watcher = await self._watch(message, landed=lambda answer: watchers.append(str(answer["watcher"])))
             async with deadline(limit):
-                await self._stream(exchange, watcher, gone)
+                await self._stream(exchange, watcher)
         finally:
-            gone.cancel()
-            await self._unwatch(watcher)
+            for each in watchers:
+                await self._unwatch(each)
 
-    async def _stream(self, exchange: Exchange, watcher: str, gone: asyncio.Task[None]) -> None:
+    async def _stream(self, exchange: Exchange, watcher: str) -> None:
         patience = exchange.keepalive_seconds()
         await exchange.begin_messages()
         await exchange.send(codec.envelope({"start": {}}))
-        while not gone.done():
+        while True:
             events = await self._events(watcher, wait_seconds=patience)
             for event in events:
                 await exchange.send(codec.envelope({"filesystem": event}))
             if not events:
                 await exchange.send(codec.envelope({"keepalive": {}}))
 
-    async def _watch(self, message: Message) -> str:
+    async def _watch(self, message: Message, landed: Callable[[Message], None] | None = None) -> str:
         arguments = {
             "path": codec.text(message, "path"),
             "recursive": codec.flag(message, "recursive"),
             "entries": codec.flag(message, "includeEntry"),
         }
-        return str((await self._agent.call(Op.WATCH, arguments))["watcher"])
+        return str((await self._agent.call(Op.WATCH, arguments, landed=landed))["watcher"])
 
     async def _events(self, watcher: str, *, wait_seconds: float = 0.0) -> list[Message]:
+        """Return what has changed; after a lot of it the rest is for the next call."""
         events: list[Message] = []
+        size = 0
         while True:
             answer = await self._agent.call(Op.EVENTS, {"watcher": watcher, "seconds": wait_seconds})
             events += answer["events"]
-            if not answer.get("more") or len(events) > MAX_EVENTS:
+            size += sum(most_bytes(event) for event in answer["events"])
+            if not answer.get("more") or len(events) > MAX_EVENTS or size > MAX_LISTING_BYTES:
                 return events
-
-    async def _unwatch_when_gone(self, exchange: Exchange, watcher: str) -> None:
-        await exchange.disconnected()
-        await self._unwatch(watcher)
 
     async def _unwatch(self, watcher: str) -> None:
         with suppress(EnvdError):  # it is not there any more

@@ -22,7 +22,9 @@ from execpool.executor.server.envd.errors import EnvdError
 from execpool.executor.server.envd.pipes import End
 
 ROOM_BYTES = 256 * 1024
-"""Output that waits for one listener."""
+"""Output that waits for one listener, with what it takes to keep it."""
+_EVENT_BYTES = 512
+"""What an event takes besides its output."""
 
 _CHUNKS_AT_ONCE = 40
 """Read before others get a turn; more than a pipe may hold."""
@@ -56,7 +58,6 @@ class Listener:
         self._events: deque[tuple[int, Event]] = deque()
         self._size = 0
         self._news = asyncio.Event()
-        self._closed = False
 
     @property
     def full(self) -> bool:
@@ -69,15 +70,13 @@ class Listener:
         self._size += size
         self._news.set()
 
-    async def next(self, patience: float) -> Event | None:
-        """Return the next event; a keepalive after a silence, None when it was closed.
+    async def next(self, patience: float) -> Event:
+        """Return the next event; a keepalive after a silence.
 
         Raises:
             EnvdError: the command is gone, nobody knows how.
         """
         while not self._events:
-            if self._closed:
-                return None
             if self._process.lost:
                 raise EnvdError(Code.ABORTED, "the command ended with the runner of this executor")
             self._news.clear()
@@ -94,9 +93,7 @@ class Listener:
 
     def close(self) -> None:
         """Listen no more."""
-        self._closed = True
         self._process.forget(self)
-        self._news.set()
 
     def wake(self) -> None:
         """Look again."""
@@ -240,7 +237,7 @@ class Process:
         if self._listeners:
             event = {"data": {name: base64.b64encode(chunk).decode()}}
             for listener in self._listeners:
-                listener.put(event, len(chunk))
+                listener.put(event, len(chunk) + _EVENT_BYTES)
 
 
 def _ending(status: int) -> dict[str, Any]:

@@ -13,8 +13,13 @@ from execpool.executor.server.envd.agent import Agent
 from execpool.executor.server.envd.codec import Message
 from execpool.executor.server.envd.errors import EnvdError, invalid
 from execpool.executor.server.envd.exchange import Exchange, deadline
-from execpool.executor.server.envd.pipes import End
+from execpool.executor.server.envd.pipes import CHUNK, End
 from execpool.executor.server.envd.process import Config, Listener, Process
+
+_INPUT_SECONDS = 60.0
+"""Longest time that a stream's input waits for a command to take a piece of it. While it waits nobody reads the stream, so
+that nobody would see its client go."""
+_SIGNALS: dict[object, str] = {15: "SIGNAL_SIGTERM", 9: "SIGNAL_SIGKILL"}
 
 
 class Processes:
@@ -46,9 +51,7 @@ class Processes:
     async def start(self, exchange: Exchange, message: Message) -> None:
         """Start a command and stream what it says."""
         limit = exchange.milliseconds("Connect-Timeout-Ms")
-        process, listener = await self._begin(message)
-        if limit is not None:
-            process.limit = asyncio.get_running_loop().call_later(limit, self._time_over, process)
+        process, listener = await self._begin(message, limit)
         await _stream(exchange, process, listener, limit)
 
     async def connect(self, exchange: Exchange, message: Message) -> None:
@@ -59,7 +62,7 @@ class Processes:
 
     async def send_input(self, message: Message) -> Message:
         """Give a command input."""
-        await _feed(self._selected(message), message)
+        await self._selected(message).write(*_input(message))
         return {}
 
     async def stream_input(self, exchange: Exchange) -> Message:
@@ -72,7 +75,10 @@ class Processes:
             elif data is not None:
                 if process is None:
                     raise invalid("input came before the start of the stream")
-                await _feed(process, data)
+                kind, given = _input(data)
+                for at in range(0, len(given), CHUNK):
+                    async with deadline(_INPUT_SECONDS):
+                        await process.write(kind, given[at : at + CHUNK])
             elif codec.inner(message, "keepalive") is None:
                 raise EnvdError(Code.UNIMPLEMENTED, "invalid event type")
         return {}
@@ -84,8 +90,7 @@ class Processes:
 
     async def send_signal(self, message: Message) -> Message:
         """Signal a command."""
-        process = self._selected(message)
-        await self._agent.call(Op.SIGNAL, {"pid": process.pid, "signal": _signal(message)})
+        await self._agent.call(Op.SIGNAL, {"pid": self._selected(message).pid, "signal": _signal(message)})
         return {}
 
     async def update(self, message: Message) -> Message:
@@ -96,8 +101,11 @@ class Processes:
             process.resize(codec.number(size, "cols"), codec.number(size, "rows"))
         return {}
 
-    async def _begin(self, message: Message) -> tuple[Process, Listener]:
-        """Start what a message describes; it may have ended when this returns, and the listener has heard it."""
+    async def _begin(self, message: Message, limit: float | None) -> tuple[Process, Listener]:
+        """Start what a message describes; it may have ended when this returns, and the listener has heard it.
+
+        Once it runs, it does so whether its client is still there or not.
+        """
         config = _config(message)
         process, theirs = _prepare(config, message)
         listener = process.listen()
@@ -105,6 +113,8 @@ class Processes:
         def landed(answer: Message) -> None:
             process.started(int(answer["pid"]))
             self._running[process.pid] = process
+            if limit is not None:
+                process.limit = asyncio.get_running_loop().call_later(limit, self._time_over, process)
 
         arguments = {
             "cmd": config.cmd,
@@ -113,13 +123,14 @@ class Processes:
             "cwd": config.cwd,
             "tty": codec.inner(message, "pty") is not None,
         }
-        has_started = False
         try:
             await self._agent.call(Op.START, arguments, theirs, landed=landed)
-            has_started = True
+        except asyncio.CancelledError:
+            listener.close()
+            raise
         finally:
             pipes.close_all(theirs)
-            if not has_started:
+            if not process.pid:
                 process.close()
         return process, listener
 
@@ -153,41 +164,38 @@ class Processes:
 
 
 async def _stream(exchange: Exchange, process: Process, listener: Listener, limit: float | None) -> None:
-    """Send a command's events until its end, the client's, or that of the time."""
-    watcher = asyncio.create_task(_close_when_gone(exchange, listener))
+    """Send a command's events until its end or that of the time."""
     patience = exchange.keepalive_seconds()
     try:
         async with deadline(limit):
             await exchange.begin_messages()
             await exchange.send(codec.envelope({"event": {"start": {"pid": process.pid}}}))
-            while (event := await listener.next(patience)) is not None:
+            event: Message = {}
+            while "end" not in event:
+                event = await listener.next(patience)
                 await exchange.send(codec.envelope({"event": event}))
-                if "end" in event:
-                    break
             await exchange.send(codec.end(), last=True)
     finally:
-        watcher.cancel()
         listener.close()
 
 
-async def _close_when_gone(exchange: Exchange, listener: Listener) -> None:
-    await exchange.disconnected()
-    listener.close()
-
-
-async def _feed(process: Process, message: Message) -> None:
+def _input(message: Message) -> tuple[str, bytes]:
+    """Return what is given to a command, and to which end of it."""
     given = codec.inner(message, "input") or {}
     for kind in ("stdin", "pty"):
         if codec.field(given, kind) is not None:
-            await process.write(kind, codec.data(given, kind))
-            return
+            return kind, codec.data(given, kind)
     raise EnvdError(Code.UNIMPLEMENTED, "invalid input type")
 
 
 def _signal(message: Message) -> str:
     """Return a signal's name; the numbers of its enum stand for their names."""
     value = codec.field(message, "signal")
-    return {15: "SIGNAL_SIGTERM", 9: "SIGNAL_SIGKILL"}.get(value, str(value)[:64]) if value is not None else ""
+    if value is None:
+        return ""
+    if not isinstance(value, str | int):
+        raise invalid("signal is neither a name nor a number")
+    return _SIGNALS.get(value, str(value)[:64])
 
 
 def _config(message: Message) -> Config:
