@@ -84,7 +84,7 @@ def template_hash(tier: Tier, profile: ExecutorProfile) -> str:
     pods = tier.as_pods().wire()
     for sizing in ("warm", "max"):
         pods.pop(sizing, None)
-    resolvers = profile.resolvers if tier.pods.network is Network.EGRESS else ()
+    resolvers = profile.resolvers if tier.as_pods().network is Network.EGRESS else ()
     made_of = {"image": profile.image, "user_namespaces": profile.user_namespaces, "resolvers": resolvers}
     material = {"profile": PROFILE, **made_of, "pods": pods}
     return hashlib.sha256(json.dumps(material, sort_keys=True).encode()).hexdigest()[:16]
