@@ -41,10 +41,9 @@ def test_a_shell_with_a_terminal_of_its_size(world: World) -> None:
 def test_control_c_interrupts_what_runs(world: World) -> None:
     pty = world.sandbox().pty
     handle = pty.create(PtySize(rows=24, cols=80))
-    pty.send_stdin(handle.pid, b"echo go-$((1+0)); sleep 30\n")
+    pty.send_stdin(handle.pid, b"sh -c 'echo go-$((1+0)); exec sleep 30'\n")
     read_until(handle, b"go-1")
     began = time.monotonic()
-    time.sleep(0.3)  # bash starts what comes after the echo
     pty.send_stdin(handle.pid, b"\x03")
     read_until(handle, b"^C")
     time.sleep(0.3)  # and drops what was typed ahead

@@ -116,7 +116,10 @@ class PodGround:
         root, server = (Path(f"/proc/{pid}/root") for pid in (self._first, self._server))
         places = {"/tmp, /work and /home/user": root / "tmp", "/dev/shm": root / "dev/shm"}
         places |= {"the server's state": server / "var/lib/execpool", "the socket's directory": server / "run/execpool"}
-        return Footprint(processes, _tasks(self._groups), used(places))
+        try:
+            return Footprint(processes, _tasks(self._groups), used(places))
+        except (LookupError, FileNotFoundError) as error:
+            raise AssertionError(f"the container has ended: {self._pod.status()['containerStatuses']}") from error
 
     def files(self) -> list[str]:
         """Return what runs left in /tmp and /dev/shm of the container."""
@@ -132,7 +135,7 @@ def _tasks(groups: set[str]) -> int:
             counted = Path("/sys/fs/cgroup", controllers, path.lstrip("/"), "pids.current")
             if counted.exists():
                 return int(counted.read_text())
-    raise AssertionError(f"no count of pids for {groups}")
+    raise LookupError(f"no count of pids for {groups}")
 
 
 def _names(directory: Path) -> list[str]:
