@@ -1,0 +1,35 @@
+"""`execpool-emulator`: settings, logs, signals. Everything else is `service.py`."""
+
+import asyncio
+import signal
+import sys
+
+import uvloop
+
+from execpool.emulator.service import Service
+from execpool.emulator.settings import EmulatorSettings
+from execpool.providers.nursery_link import NotStartedError
+from execpool.telemetry import logs
+
+
+def run() -> None:
+    """Run the emulator until SIGTERM or SIGINT; exit 1 when no sandbox can be started here."""
+    settings = EmulatorSettings()
+    logs.configure(settings.log_level)
+    try:
+        uvloop.run(serve(settings))
+    except NotStartedError as error:
+        sys.exit(f"execpool-emulator: {error}")
+
+
+async def serve(settings: EmulatorSettings) -> None:
+    """Serve until told to stop."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await Service(settings).run(stop)
+
+
+if __name__ == "__main__":
+    run()
