@@ -4,11 +4,12 @@ import time
 
 import pytest
 from e2b import CommandExitException, PtySize, SandboxException, TimeoutException
-from tests.component.emulator_world import EmulatorWorld, later, shared, until, world
+from tests.component.emulator_world import EmulatorWorld, later, needs_private_places, shared, until, world
 
 __all__ = ["shared", "world"]
 
 
+@needs_private_places
 def test_a_command_says_what_it_has_to_and_how_it_ended(world: EmulatorWorld) -> None:
     sandbox = world.create()
     result = sandbox.commands.run("echo out; echo err >&2; pwd")

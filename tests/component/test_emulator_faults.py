@@ -7,7 +7,7 @@ import httpx
 import pytest
 from e2b import RateLimitException, SandboxException, ServiceBusyException, TimeoutException
 from e2b_code_interpreter import AsyncSandbox
-from tests.component.emulator_world import EmulatorWorld, shared, until, world
+from tests.component.emulator_world import EmulatorWorld, needs_private_places, shared, until, world
 
 from execpool.emulator.ledger import Event
 
@@ -92,6 +92,7 @@ def test_an_answer_that_is_withheld_does_not_undo_the_effect(world: EmulatorWorl
     assert world.history().of(event)[-1].sandbox_id == sandbox.sandbox_id
 
 
+@needs_private_places
 def test_an_execution_whose_answer_is_reset_has_run(world: EmulatorWorld) -> None:
     sandbox = world.create()
     world.fault("execute", "reset", after_commit=True)

@@ -7,11 +7,12 @@ import urllib.request
 
 import pytest
 from e2b import FileNotFoundException, FileType
-from tests.component.emulator_world import EmulatorWorld, shared, world
+from tests.component.emulator_world import EmulatorWorld, needs_private_places, shared, world
 
 __all__ = ["shared", "world"]
 
 
+@needs_private_places
 def test_files_are_written_read_listed_and_removed(world: EmulatorWorld) -> None:
     files = world.create().files
     files.write("/home/user/folder/a.txt", "text")
@@ -40,6 +41,7 @@ async def test_the_asynchronous_sdk_streams_both_ways(world: EmulatorWorld) -> N
     await sandbox.kill()
 
 
+@needs_private_places
 def test_code_sees_the_files_and_files_what_code_wrote(world: EmulatorWorld) -> None:
     sandbox = world.create()
     sandbox.files.write("/tmp/in.csv", "a,b\n1,2\n")

@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 from e2b import AuthenticationException, NotFoundException, SandboxException, SandboxNotFoundException, SandboxState
 from e2b_code_interpreter import AsyncSandbox, Sandbox
-from tests.component.emulator_world import KEY, OTHER_KEY, EmulatorWorld, emulator, shared, until, world
+from tests.component.emulator_world import (
+    KEY,
+    OTHER_KEY,
+    EmulatorWorld,
+    emulator,
+    needs_private_places,
+    shared,
+    until,
+    world,
+)
 
 from execpool.emulator.ledger import Event
 
@@ -145,6 +154,7 @@ def test_the_variables_of_a_sandbox_are_there_for_code_and_for_commands(world: E
     assert sandbox.commands.run("echo $GREETING").stdout == "hello\n"
 
 
+@needs_private_places
 def test_two_sandboxes_share_nothing(world: EmulatorWorld) -> None:
     one, other = world.create(), world.create()
     one.files.write("/home/user/secret.txt", "x")
