@@ -1,4 +1,4 @@
-"""A uvicorn protocol for ports that strangers reach: bounds what a connection may cost before and after a request.
+"""Ports that strangers reach: uvicorn, with bounds on what a connection may cost before and after a request.
 
 uvicorn bounds neither the size of a request's head nor the time that it takes, nor what is still to be written when an
 answer is complete. Here
@@ -15,9 +15,12 @@ An application ends a connection through `abort_of(scope)`. Used by every part t
 
 import asyncio
 import ipaddress
-from collections.abc import Callable, MutableMapping
+import socket
+from collections.abc import Callable, Generator, MutableMapping
+from contextlib import contextmanager
 from typing import Any, cast
 
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 64 << 10
@@ -138,6 +141,76 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+class Port(uvicorn.Server):
+    """Serves an application until it is closed, without uvicorn's signal handlers and its ten wake-ups a second.
+
+    Args:
+        application: ASGI.
+        protocol: of `bounded`.
+        host: where to listen, unless `serve` is given a socket.
+        port: the same; 0 takes a free one.
+        keep_alive_seconds: how long an idle connection is kept.
+        close_seconds: how long answers in progress may go on once it is closed.
+
+    Attributes:
+        listening: set once it takes connections.
+    """
+
+    def __init__(
+        self,
+        application: Any,
+        protocol: type[BoundedProtocol],
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        keep_alive_seconds: int,
+        close_seconds: int,
+    ) -> None:
+        super().__init__(
+            uvicorn.Config(
+                application,
+                host=host,
+                port=port,
+                http=protocol,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=False,  # it is made in the loop that this does without
+                proxy_headers=False,
+                timeout_keep_alive=keep_alive_seconds,
+                timeout_graceful_shutdown=close_seconds,
+            )
+        )
+        self.listening = asyncio.Event()
+        self._closing = asyncio.Event()
+
+    @property
+    def number(self) -> int:
+        """The port that it listens on."""
+        return int(self.servers[0].sockets[0].getsockname()[1])
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen."""
+        await super().startup(sockets)
+        self.listening.set()
+
+    async def main_loop(self) -> None:
+        """Wait for the end."""
+        await self._closing.wait()
+
+    def close(self) -> None:
+        """Take no more connections, finish the answers in progress, end."""
+        self.should_exit = True
+        self._closing.set()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Leave the signals to whoever has started it."""
+        yield
 
 
 def bounded(max_connections: int, *, refuses_itself: bool = False) -> type[BoundedProtocol]:

@@ -8,6 +8,8 @@ from contextlib import AsyncExitStack
 from random import Random
 from typing import Any
 
+from starlette.types import ASGIApp
+
 from execpool.emulator.account import Account
 from execpool.emulator.admin import Admin
 from execpool.emulator.control_plane import ControlPlane
@@ -15,15 +17,18 @@ from execpool.emulator.data_plane import DataPlane
 from execpool.emulator.edge import Edge
 from execpool.emulator.faults import Faults
 from execpool.emulator.ledger import Entry, Event, LedgerFile
-from execpool.emulator.listener import Listener
 from execpool.emulator.plans import TEMPLATES
 from execpool.emulator.sandboxes import Sandboxes
 from execpool.emulator.settings import EmulatorSettings
 from execpool.emulator.warm import Warm
 from execpool.providers.processes import Processes
+from execpool.serving import Port, bounded
 
 log = logging.getLogger(__name__)
 
+KEEP_ALIVE_SECONDS = 640
+"""As E2B's, above the 300 s for which clients keep an idle connection."""
+CLOSE_SECONDS = 1
 _ADMIN_CONNECTIONS = 256
 
 
@@ -55,17 +60,17 @@ class Service:
         self._serving: list[asyncio.Task[None]] = []
         self._exit = AsyncExitStack()
         self.ready = asyncio.Event()
-        self._api, self._admin = self._listeners(Faults())
+        self._api, self._admin = self._ports(Faults())
 
     @property
     def port(self) -> int:
         """Port of the API and the data plane."""
-        return self._api.bound_port
+        return self._api.number
 
     @property
     def admin_port(self) -> int:
         """Port of the admin API."""
-        return self._admin.bound_port
+        return self._admin.number
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until told to stop.
@@ -95,17 +100,17 @@ class Service:
         await self._exit.enter_async_context(self._processes)
         await self._warm.fill()
         self._tasks = [_task(self._warm.keep()), _task(self._sandboxes.keep_deadlines())]
-        self._serving = [_task(listener.serve()) for listener in (self._api, self._admin)]
-        for listener in (self._api, self._admin):
-            await listener.listening.wait()
+        self._serving = [_task(port.serve()) for port in (self._api, self._admin)]
+        for port in (self._api, self._admin):
+            await port.listening.wait()
         self.ready.set()
         log.info("emulator ready", extra={"port": self.port, "admin_port": self.admin_port})
 
     async def stop(self) -> None:
         """End every sandbox and every part."""
         self._sandboxes.break_off()
-        for listener in (self._api, self._admin):
-            listener.close()
+        for port in (self._api, self._admin):
+            port.close()
         await asyncio.gather(*self._serving, return_exceptions=True)
         for task in self._tasks:
             task.cancel()
@@ -117,7 +122,7 @@ class Service:
         self._ledger.close()
         log.info("emulator stopped")
 
-    def _listeners(self, faults: Faults) -> tuple[Listener, Listener]:
+    def _ports(self, faults: Faults) -> tuple[Port, Port]:
         settings = self._settings
         control = ControlPlane(
             self._sandboxes, keys=settings.keys(), domain=settings.domain, idempotency=settings.idempotency
@@ -125,9 +130,20 @@ class Service:
         edge = Edge(control, self._data_plane, faults, self._sandboxes)
         admin = Admin(self._sandboxes, faults, self.ready.is_set)
         return (
-            Listener(edge, settings.host, settings.port, settings.max_connections),
-            Listener(admin.application(), settings.admin_host, settings.admin_port, _ADMIN_CONNECTIONS),
+            _port(edge, settings.host, settings.port, settings.max_connections),
+            _port(admin.application(), settings.admin_host, settings.admin_port, _ADMIN_CONNECTIONS),
         )
+
+
+def _port(application: ASGIApp, host: str, port: int, most: int) -> Port:
+    return Port(
+        application,
+        bounded(most),
+        host=host,
+        port=port,
+        keep_alive_seconds=KEEP_ALIVE_SECONDS,
+        close_seconds=CLOSE_SECONDS,
+    )
 
 
 def _task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

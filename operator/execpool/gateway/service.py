@@ -9,13 +9,10 @@
 
 import asyncio
 import logging
-import socket
 import time
-from collections.abc import Coroutine, Generator
-from contextlib import contextmanager
+from collections.abc import Coroutine
 from typing import Any
 
-import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -43,44 +40,15 @@ from execpool.gateway.sandboxes import Records
 from execpool.kube.client import Kube
 from execpool.kube.kinds import ACCOUNTS, KEYS, PODS, POOLS, SANDBOXES
 from execpool.kube.reflector import Reflector
-from execpool.serving import bounded
+from execpool.serving import Port, bounded
 from execpool.settings import GatewaySettings
 
 log = logging.getLogger(__name__)
 
 KEEP_ALIVE_SECONDS = 75
+CLOSE_SECONDS = 5
 HOLDS_SECONDS = 1.0
 """How often it is looked whether holds of sandboxes should end."""
-
-
-class _Server(uvicorn.Server):
-    """A uvicorn server without its signal handlers and its ten wake-ups a second: `Service` says when it ends."""
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None]:
-        yield
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-        self._closing = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listening.set()
-
-    async def main_loop(self) -> None:
-        await self._closing.wait()
-
-    def close(self) -> None:
-        """Take no more connections, finish the answers in progress, end."""
-        self.should_exit = True
-        self._closing.set()
-
-    @property
-    def port(self) -> int:
-        """The port that it listens on."""
-        return int(self.servers[0].sockets[0].getsockname()[1])
 
 
 class Service:
@@ -106,18 +74,18 @@ class Service:
         self.ready = asyncio.Event()
         self._is_draining = False
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._api = _server(make_app(self._executions()), settings, settings.port)
-        self._health = _server(self._health_app(), settings, settings.health_port)
+        self._api = _port(make_app(self._executions()), settings, settings.port)
+        self._health = _port(self._health_app(), settings, settings.health_port)
 
     @property
     def port(self) -> int:
         """Port of the API."""
-        return self._api.port
+        return self._api.number
 
     @property
     def health_port(self) -> int:
         """Port of health and metrics."""
-        return self._health.port
+        return self._health.number
 
     def is_listening(self) -> bool:
         """True once both ports take connections."""
@@ -228,23 +196,10 @@ class Service:
         return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)])
 
 
-def _server(app: ASGIApp, settings: GatewaySettings, port: int) -> _Server:
-    return _Server(
-        uvicorn.Config(
-            app,
-            host=settings.host,
-            port=port,
-            http=bounded(settings.max_connections),
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,  # it is made in the loop that `_Server` does without
-            proxy_headers=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=5,
-        )
+def _port(app: ASGIApp, settings: GatewaySettings, port: int) -> Port:
+    protocol = bounded(settings.max_connections)
+    return Port(
+        app, protocol, host=settings.host, port=port, keep_alive_seconds=KEEP_ALIVE_SECONDS, close_seconds=CLOSE_SECONDS
     )
 
 

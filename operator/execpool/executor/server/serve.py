@@ -9,14 +9,11 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-import uvicorn
 import uvloop
 
 from execpool.executor import frames, logs
-from execpool.executor.server.app import Application, ControlPort
+from execpool.executor.server.app import ControlPort
 from execpool.executor.server.claim import Ownership
 from execpool.executor.server.data import DataPort
 from execpool.executor.server.envd.app import Envd
@@ -25,7 +22,7 @@ from execpool.executor.server.marker import Marker
 from execpool.executor.server.runs import Runs
 from execpool.executor.settings import ServerSettings
 from execpool.protocol import Egress
-from execpool.serving import bounded
+from execpool.serving import Port, bounded
 
 log = logging.getLogger("execpool.executor")
 
@@ -66,15 +63,14 @@ async def _serve(settings: ServerSettings, marker: Marker) -> None:
     control_socket = _listen(settings.host, settings.control_port)
     envd_socket = _listen(settings.host, settings.envd_port)
     envd = Envd(ownership, lambda: runs.link.start_agent(socket.SOCK_SEQPACKET), lifecycle.changed, runs.env)
+    protocol = bounded(_MAX_CONNECTIONS, refuses_itself=settings.refuses_itself)
+    applications = (envd, DataPort(ownership, runs, lifecycle.changed).application(), control.application())
     ports = [
-        _Port(application, listener, refuses_itself=settings.refuses_itself)
-        for application, listener in (
-            (envd, envd_socket),
-            (DataPort(ownership, runs, lifecycle.changed).application(), data_socket),
-            (control.application(), control_socket),
-        )
+        Port(application, protocol, keep_alive_seconds=_KEEP_ALIVE_SECONDS, close_seconds=_CLOSE_SECONDS)
+        for application in applications
     ]
-    serving = [asyncio.create_task(port.serve([port.socket])) for port in ports]
+    sockets = (envd_socket, data_socket, control_socket)
+    serving = [asyncio.create_task(port.serve([listening])) for port, listening in zip(ports, sockets, strict=True)]
     egress = asyncio.create_task(_check_egress(control, settings.api_server))
     runs.link.listen()
     log.info(
@@ -94,41 +90,6 @@ async def _serve(settings: ServerSettings, marker: Marker) -> None:
     for port in ports:
         port.close()
     await asyncio.gather(*serving, egress, return_exceptions=True)
-
-
-class _Port(uvicorn.Server):
-    """One uvicorn server on a socket of ours, which ends when it is told to and not by signals."""
-
-    def __init__(self, application: Application | Envd, listener: socket.socket, *, refuses_itself: bool) -> None:
-        super().__init__(
-            uvicorn.Config(
-                application,
-                http=bounded(_MAX_CONNECTIONS, refuses_itself=refuses_itself),
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                date_header=False,
-                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=_CLOSE_SECONDS,
-            )
-        )
-        self.socket = listener
-        self._closing = asyncio.Event()
-
-    def close(self) -> None:
-        """Take no more connections, finish the answers in progress, end."""
-        self._closing.set()
-
-    async def main_loop(self) -> None:
-        """Wait for the end; uvicorn's own loop looks ten times a second."""
-        await self._closing.wait()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to the lifecycle."""
-        yield
 
 
 def _listen(host: str, port: int) -> socket.socket:
