@@ -133,3 +133,8 @@ def test_the_table_has_a_row_for_every_field_of_a_pool():
         in rows
     )
     assert len(rows) == 2 + sum(path.startswith(".spec.") for path, _ in own_fields(POOL))
+
+
+def test_the_base_installs_every_crd():
+    listed = yaml.safe_load((CHECKOUT / "crds" / "Kustomization").read_text(encoding="utf-8"))["resources"]
+    assert sorted(listed) == sorted(f"{kind.crd_name}.yaml" for kind in KINDS)
