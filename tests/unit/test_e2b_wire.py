@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 from tests.unit.test_slots import INTENT
 
-from execpool.core.slots import SlotPhase, has_run_out
+from execpool.api.e2b import SandboxPhase
+from execpool.core.slots import has_run_out
 from execpool.providers.e2b.addresses import endpoint_of, is_allowed, sandbox_url
 from execpool.providers.e2b.errors import (
     DeniedError,
@@ -141,5 +142,5 @@ def test_a_sandbox_is_reached_by_its_host_at_e2b_and_by_headers_elsewhere(api: s
 
 def test_what_nobody_can_be_asked_about_has_run_out_when_every_deadline_has():
     assert (has_run_out(INTENT, 179.0), has_run_out(INTENT, 180.0)) == (False, True)
-    held = replace(INTENT, phase=SlotPhase.TERMINATING, sandbox_id="a", expires_at=1000.0)
+    held = replace(INTENT, phase=SandboxPhase.TERMINATING, sandbox_id="a", expires_at=1000.0)
     assert (has_run_out(held, 1919.0), has_run_out(held, 1920.0)) == (False, True)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from execpool.api.e2b import SandboxPhase
 from execpool.core import slots
 from execpool.core.slots import (
     Adopt,
@@ -24,13 +25,12 @@ from execpool.core.slots import (
     NextAttempt,
     Sighting,
     Slot,
-    SlotPhase,
     Wait,
     decide,
     strangers,
 )
 
-INTENT = Slot("r", SlotPhase.INTENT, 1, 0.0)
+INTENT = Slot("r", SandboxPhase.INTENT, 1, 0.0)
 UNSENT = Knowledge(is_unsent=True)
 SEEN = (Sighting("b", "r", 2, 9.0), Sighting("a", "r", 1, 5.0))
 
@@ -47,15 +47,15 @@ SEEN = (Sighting("b", "r", 2, 9.0), Sighting("a", "r", 1, 5.0))
         (INTENT, Knowledge().looked_in_vain(5.0), 15.0, (), Wait(10.0)),
         (INTENT, Knowledge().looked_in_vain(5.0), 60.0, (), NextAttempt()),
         (INTENT, Knowledge().looked_in_vain(59.0), 60.0, (), Wait(10.0)),
-        (replace(INTENT, phase=SlotPhase.TERMINATING), UNSENT, 1.0, None, Drop()),
-        (replace(INTENT, phase=SlotPhase.TERMINATING), Knowledge(), 1.0, SEEN, Kill(("b", "a"))),
-        (replace(INTENT, phase=SlotPhase.TERMINATING), Knowledge().looked_in_vain(5.0), 60.0, (), Drop()),
-        (Slot("r", SlotPhase.TERMINATING, 1, 0.0, "a", 900.0), Knowledge(), 1.0, None, Kill(("a",))),
-        (Slot("r", SlotPhase.TERMINATING, 1, 0.0, "a", 900.0), Knowledge(is_gone=True), 1.0, None, Drop()),
-        (Slot("r", SlotPhase.READY, 1, 0.0, "a", 120.0), Knowledge(), 1.0, None, Extend("a")),
-        (Slot("r", SlotPhase.CLAIMED, 1, 0.0, "a", 900.0), Knowledge(), 1.0, None, Wait(299.0)),
-        (Slot("r", SlotPhase.READY, 1, 0.0, "a", 900.0), Knowledge(), 900.0, None, MarkLost()),
-        (Slot("r", SlotPhase.READY, 1, 0.0, "a", 900.0), Knowledge(is_gone=True), 1.0, None, MarkLost()),
+        (replace(INTENT, phase=SandboxPhase.TERMINATING), UNSENT, 1.0, None, Drop()),
+        (replace(INTENT, phase=SandboxPhase.TERMINATING), Knowledge(), 1.0, SEEN, Kill(("b", "a"))),
+        (replace(INTENT, phase=SandboxPhase.TERMINATING), Knowledge().looked_in_vain(5.0), 60.0, (), Drop()),
+        (Slot("r", SandboxPhase.TERMINATING, 1, 0.0, "a", 900.0), Knowledge(), 1.0, None, Kill(("a",))),
+        (Slot("r", SandboxPhase.TERMINATING, 1, 0.0, "a", 900.0), Knowledge(is_gone=True), 1.0, None, Drop()),
+        (Slot("r", SandboxPhase.READY, 1, 0.0, "a", 120.0), Knowledge(), 1.0, None, Extend("a")),
+        (Slot("r", SandboxPhase.CLAIMED, 1, 0.0, "a", 900.0), Knowledge(), 1.0, None, Wait(299.0)),
+        (Slot("r", SandboxPhase.READY, 1, 0.0, "a", 900.0), Knowledge(), 900.0, None, MarkLost()),
+        (Slot("r", SandboxPhase.READY, 1, 0.0, "a", 900.0), Knowledge(is_gone=True), 1.0, None, MarkLost()),
     ],
 )
 def test_the_next_step_follows_from_the_record_and_what_is_known(slot, known, now, seen, step):
@@ -63,7 +63,7 @@ def test_the_next_step_follows_from_the_record_and_what_is_known(slot, known, no
 
 
 def test_a_stranger_is_what_no_record_stands_for_once_it_is_old_enough():
-    records = (Slot("r", SlotPhase.READY, 1, 0.0, "a", 900.0), Slot("open", SlotPhase.INTENT, 1, 0.0))
+    records = (Slot("r", SandboxPhase.READY, 1, 0.0, "a", 900.0), Slot("open", SandboxPhase.INTENT, 1, 0.0))
     seen = (
         Sighting("a", "r", 1, 0.0),
         Sighting("duplicate", "r", 1, 0.0),
@@ -124,13 +124,13 @@ class Operator:
 
     def want(self, count: int) -> None:
         """What the planner does: as many records as are wanted."""
-        living = [slot for slot in self.records.values() if slot.phase in (SlotPhase.INTENT, SlotPhase.READY)]
+        living = [slot for slot in self.records.values() if slot.phase in (SandboxPhase.INTENT, SandboxPhase.READY)]
         for slot in living[count:]:
-            self.records[slot.uid] = replace(slot, phase=SlotPhase.TERMINATING)
+            self.records[slot.uid] = replace(slot, phase=SandboxPhase.TERMINATING)
         for _ in range(count - len(living)):
             self.numbers += 1
             uid = f"r{self.numbers}"
-            self.records[uid] = Slot(uid, SlotPhase.INTENT, 1, self.account.now)
+            self.records[uid] = Slot(uid, SandboxPhase.INTENT, 1, self.account.now)
             self.known[uid] = UNSENT
             self.die_perhaps()
 
@@ -171,7 +171,7 @@ class Operator:
                 if not self.die_perhaps() and slot.sandbox_id:
                     self.known[uid] = replace(known, is_gone=True)
             case MarkLost():
-                self.records[uid] = replace(slot, phase=SlotPhase.LOST)
+                self.records[uid] = replace(slot, phase=SandboxPhase.LOST)
             case Drop():
                 del self.records[uid]
                 self.known.pop(uid, None)
@@ -193,7 +193,7 @@ class Operator:
 
     def note(self, slot: Slot, sandbox_id: str) -> None:
         current = self.records[slot.uid]
-        phase = SlotPhase.READY if current.phase is SlotPhase.INTENT else current.phase
+        phase = SandboxPhase.READY if current.phase is SandboxPhase.INTENT else current.phase
         expires = self.account.now + slots.SHORT_TTL_SECONDS
         self.records[slot.uid] = replace(current, phase=phase, sandbox_id=sandbox_id, expires_at=expires)
         self.known[slot.uid] = Knowledge()
@@ -249,7 +249,7 @@ def campaign(seed: int, lag: float, wishes: list[int], *, without: str = "") -> 
 
 def verdict(operator: Operator, wanted: int) -> tuple[int, int, int]:
     """How many are missing, how many records have more than one sandbox, how many sandboxes nobody knows."""
-    ready = [slot for slot in operator.records.values() if slot.phase is SlotPhase.READY]
+    ready = [slot for slot in operator.records.values() if slot.phase is SandboxPhase.READY]
     recorded = {slot.sandbox_id for slot in ready}
     alive = operator.account.alive
     of_record = [entry[0].record for entry in alive.values()]

@@ -55,6 +55,10 @@ def _ready(field: str) -> str:
 
 
 _AGE = _column("Age", ".metadata.creationTimestamp", "Time since creation.", kind="date")
+_WHY = (
+    _column("Reason", _ready("reason"), "Why it is ready or not.", wide=True),
+    _column("Message", _ready("message"), "The same in a sentence.", wide=True),
+)
 
 # One row answers: healthy? how warm, how busy, and (with -o wide) why not.
 POOL = Kind(
@@ -70,8 +74,7 @@ POOL = Kind(
         _column("Claimed", ".status.claimed", "Executors held by a principal.", kind="integer"),
         _column("Desired", ".status.desiredReplicas", "Warm executors wanted of the scaled tier.", kind="integer"),
         _AGE,
-        _column("Reason", _ready("reason"), "Why it is ready or not.", wide=True),
-        _column("Message", _ready("message"), "The same in a sentence.", wide=True),
+        *_WHY,
     ),
     scalable=True,
 )
@@ -103,8 +106,7 @@ ACCOUNT = Kind(
         _column("Foreign", ".status.sandboxes.foreign", "Sandboxes of others.", kind="integer"),
         _column("Breaker", ".status.breaker", "Closed, Open or HalfOpen."),
         _AGE,
-        _column("Reason", _ready("reason"), "Why it is ready or not.", wide=True),
-        _column("Message", _ready("message"), "The same in a sentence.", wide=True),
+        *_WHY,
     ),
 )
 SANDBOX = Kind(

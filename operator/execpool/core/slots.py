@@ -20,7 +20,8 @@ deadline ends the sandbox (reliability: at most SHORT_TTL_SECONDS without anybod
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
+
+from execpool.api.e2b import SandboxPhase
 
 ASK_WITHIN_SECONDS = 10.0
 ASK_TIMEOUT_SECONDS = 20.0
@@ -34,22 +35,12 @@ REFRESH_SECONDS = 300
 """How often the long deadline is renewed; so a sandbox outlives the operator by 10 minutes."""
 
 
-class SlotPhase(StrEnum):
-    """Phase of a record, as stored in it."""
-
-    INTENT = "Intent"
-    READY = "Ready"
-    CLAIMED = "Claimed"
-    TERMINATING = "Terminating"
-    LOST = "Lost"
-
-
 @dataclass(frozen=True)
 class Slot:
     """A record as stored. Times are UNIX seconds."""
 
     uid: str
-    phase: SlotPhase
+    phase: SandboxPhase
     attempt: int
     attempt_at: float
     """When this attempt was written."""
@@ -152,11 +143,11 @@ def decide(slot: Slot, known: Knowledge, now: float, seen: Sequence[Sighting] | 
         seen: what a look has just shown; None when nobody has looked.
     """
     match slot.phase:
-        case SlotPhase.INTENT:
+        case SandboxPhase.INTENT:
             return _obtain(slot, known, now, seen)
-        case SlotPhase.READY | SlotPhase.CLAIMED:
+        case SandboxPhase.READY | SandboxPhase.CLAIMED:
             return _keep(slot, known, now)
-        case SlotPhase.TERMINATING | SlotPhase.LOST:
+        case SandboxPhase.TERMINATING | SandboxPhase.LOST:
             return _end(slot, known, now, seen)
 
 

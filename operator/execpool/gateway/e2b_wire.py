@@ -5,28 +5,21 @@ the environment's proxies are not used.
 """
 
 import asyncio
-import io
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import aiohttp
 
 from execpool.core.claiming import Target
 from execpool.gateway.e2b_answers import error_before
-from execpool.gateway.events import MisbehavedError
-from execpool.gateway.executors import BrokenReplyError, LostError, UnreachableError, UnresponsiveError
-from execpool.protocol import DATA_PORT, KEEPALIVE_SECONDS
+from execpool.gateway.executors import UnreachableError, UnresponsiveError
+from execpool.gateway.wire import bounded, execute_timeout, make_session, payload, translated
+from execpool.protocol import DATA_PORT
 
 CONNECT_SECONDS = 5.0
 CONTEXT_TIMEOUT = aiohttp.ClientTimeout(total=20, sock_connect=CONNECT_SECONDS)
 """A context is a new process: a second or two in a microVM whose memory is not there yet."""
-SILENCE_SECONDS = 6 * KEEPALIVE_SECONDS
-EXECUTE_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
-IDLE_CONNECTION_SECONDS = 60.0
-MAX_ANSWER_BYTES = 64 << 10
-MAX_WHOLE_BYTES = 1 << 20
-"""Longer bodies are sent in pieces, so that they do not hold up the loop."""
+EXECUTE_TIMEOUT = execute_timeout(CONNECT_SECONDS)
 
 Result = TypeVar("Result")
 
@@ -39,17 +32,7 @@ class DataPlane:
     """Requests over kept-alive connections."""
 
     def __init__(self) -> None:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_CONNECTION_SECONDS),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-            headers={
-                "Content-Type": "application/json",
-                "User-Agent": "execpool-gateway",
-                "Accept-Encoding": "identity",
-            },
-        )
+        self._session = make_session()
 
     async def close(self) -> None:
         """Close the connections."""
@@ -57,8 +40,9 @@ class DataPlane:
 
     async def execute(self, target: Target, body: bytes) -> aiohttp.ClientResponse:
         """Ask to run code; return the answer once its head is there."""
-        data = body if len(body) <= MAX_WHOLE_BYTES else io.BytesIO(body)
-        return await self._session.post(_url(target, "execute"), data=data, **_options(target, EXECUTE_TIMEOUT))
+        return await self._session.post(
+            _url(target, "execute"), data=payload(body), **_options(target, EXECUTE_TIMEOUT)
+        )
 
     async def control(self, method: str, target: Target, path: str, body: bytes | None) -> bytes:
         """Ask for something that runs no code."""
@@ -86,32 +70,6 @@ async def until(deadline: float, target: Target, work: "Coroutine[Any, Any, Resu
         if limit.expired():
             raise OverLimitError from None
         raise
-
-
-@contextmanager
-def translated(target: Target) -> Iterator[None]:
-    """Say what went wrong with a connection in terms of whether code may have started."""
-    try:
-        yield
-    except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
-        raise UnreachableError(f"no connection to {target.name}") from error
-    except TimeoutError as error:
-        raise UnresponsiveError(f"{target.name} has been silent for {SILENCE_SECONDS:.0f} s") from error
-    except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as error:
-        raise LostError(f"the connection to {target.name} was lost") from error
-    except (aiohttp.ClientError, ValueError) as error:
-        raise BrokenReplyError(f"{target.name} does not speak HTTP as agreed") from error
-    except MisbehavedError as error:
-        raise BrokenReplyError(f"{target.name} sent {error}") from error
-
-
-async def bounded(content: aiohttp.StreamReader) -> bytes:
-    said = b""
-    async for chunk in content.iter_any():
-        said += chunk
-        if len(said) > MAX_ANSWER_BYTES:
-            raise ValueError("answer too large")
-    return said
 
 
 def _url(target: Target, path: str) -> str:

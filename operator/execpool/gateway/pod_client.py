@@ -5,7 +5,6 @@ before. Idle connections are kept for less long than executors keep them, so tha
 connection that is being closed.
 """
 
-import io
 import secrets
 from collections.abc import AsyncGenerator
 from typing import Any, TypeVar
@@ -15,7 +14,7 @@ import orjson
 
 from execpool.core.claiming import Target
 from execpool.core.proof import KeyRing
-from execpool.gateway.events import LineSplitter, MisbehavedError
+from execpool.gateway.events import LineSplitter
 from execpool.gateway.executors import (
     BrokenReplyError,
     BusyError,
@@ -27,16 +26,15 @@ from execpool.gateway.executors import (
     StaleError,
     TakenError,
     UnreachableError,
-    UnresponsiveError,
 )
 from execpool.gateway.requests import Order, execute_body
+from execpool.gateway.wire import bounded, execute_timeout, make_session, payload, translated
 from execpool.protocol import (
     CONTROL_PORT,
     DATA_PORT,
     HEADER_EPOCH,
     HEADER_EXECUTION,
     HEADER_TOKEN,
-    KEEPALIVE_SECONDS,
     Challenge,
     ClaimGrant,
     ClaimRequest,
@@ -51,12 +49,7 @@ from execpool.protocol import (
 
 CONNECT_SECONDS = 2.0
 CONTROL_TIMEOUT = aiohttp.ClientTimeout(total=5, sock_connect=CONNECT_SECONDS)
-SILENCE_SECONDS = 6 * KEEPALIVE_SECONDS
-EXECUTE_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
-IDLE_CONNECTION_SECONDS = 60.0
-MAX_CONTROL_BYTES = 64 << 10
-MAX_WHOLE_BYTES = 1 << 20
-"""Longer bodies are sent in pieces, so that they do not hold up the loop."""
+EXECUTE_TIMEOUT = execute_timeout(CONNECT_SECONDS)
 MAX_SLOTS = 1024
 ALREADY_STARTED = 409
 """Answer of /execute to an id that has been started, so our request came twice."""
@@ -82,17 +75,7 @@ class PodClient:
 
     def __init__(self, keys: KeyRing) -> None:
         self._keys = keys
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_CONNECTION_SECONDS),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-            headers={
-                "Content-Type": "application/json",
-                "User-Agent": "execpool-gateway",
-                "Accept-Encoding": "identity",
-            },
-        )
+        self._session = make_session()
 
     async def close(self) -> None:
         await self._session.close()
@@ -128,11 +111,9 @@ class PodClient:
     async def execute(self, target: Target, grant: ClaimGrant, run_id: str, order: Order) -> AsyncGenerator[bytes]:
         headers = {HEADER_TOKEN: grant.token, HEADER_EPOCH: str(grant.epoch), HEADER_EXECUTION: run_id}
         url = _url(target, DATA_PORT, "execute")
-        body = execute_body(order)
-        data = body if len(body) <= MAX_WHOLE_BYTES else io.BytesIO(body)
-        try:
+        with translated(target):
             async with self._session.post(
-                url, data=data, headers=headers, timeout=EXECUTE_TIMEOUT, allow_redirects=False
+                url, data=payload(execute_body(order)), headers=headers, timeout=EXECUTE_TIMEOUT, allow_redirects=False
             ) as response:
                 if response.status == ALREADY_STARTED:
                     raise LostError(f"{target.name} says that the run began there before")
@@ -142,16 +123,6 @@ class PodClient:
                 async for chunk in response.content.iter_any():
                     for line in splitter.feed(chunk):
                         yield line
-        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
-            raise UnreachableError(f"no connection to {target.name}") from error
-        except aiohttp.SocketTimeoutError as error:
-            raise UnresponsiveError(f"{target.name} has been silent for {SILENCE_SECONDS:.0f} s") from error
-        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as error:
-            raise LostError(f"the connection to {target.name} was lost") from error
-        except (aiohttp.ClientError, ValueError) as error:
-            raise BrokenReplyError(f"{target.name} does not speak HTTP as agreed") from error
-        except MisbehavedError as error:
-            raise BrokenReplyError(f"{target.name} sent {error}") from error
 
     def _secret(self, target: Target) -> str:
         key = self._keys.named(target.key_id)
@@ -167,21 +138,12 @@ class PodClient:
                 method, url, data=body, timeout=CONTROL_TIMEOUT, allow_redirects=False
             ) as response:
                 _raise_unless_ok(target, response.status)
-                reply = await _bounded(response.content)
+                reply = await bounded(response.content)
         except (aiohttp.ClientConnectionError, TimeoutError, OSError) as error:
             raise UnreachableError(f"/{call} of {target.name} was not answered") from error
         except (aiohttp.ClientError, ValueError) as error:
             raise BrokenReplyError(f"{target.name} does not speak HTTP as agreed") from error
         return _json(target, reply)
-
-
-async def _bounded(content: aiohttp.StreamReader) -> bytes:
-    reply = b""
-    async for chunk in content.iter_any():
-        reply += chunk
-        if len(reply) > MAX_CONTROL_BYTES:
-            raise ValueError("reply too large")
-    return reply
 
 
 def _json(target: Target, reply: bytes) -> dict[str, Any]:

@@ -26,7 +26,7 @@ import orjson
 from execpool.core.claiming import Target
 from execpool.gateway.e2b_answers import SandboxLostError, Sight, error_of_execute, sight_of
 from execpool.gateway.e2b_stream import RunEnd
-from execpool.gateway.e2b_wire import DataPlane, OverLimitError, bounded, translated, until
+from execpool.gateway.e2b_wire import DataPlane, OverLimitError, until
 from execpool.gateway.events import LineSplitter
 from execpool.gateway.executors import (
     BusyError,
@@ -35,6 +35,7 @@ from execpool.gateway.executors import (
 )
 from execpool.gateway.requests import Order
 from execpool.gateway.sandbox_claims import SandboxClaims
+from execpool.gateway.wire import bounded, translated
 from execpool.protocol import ClaimGrant, RunReason, RunStatus
 
 log = logging.getLogger(__name__)

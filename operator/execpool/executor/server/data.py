@@ -5,7 +5,6 @@ when there is none; the end leaves with the last line: a short run is answered b
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,6 +17,7 @@ from execpool.executor.server.contexts import Contexts
 from execpool.executor.server.http import Request
 from execpool.executor.server.run import Run
 from execpool.executor.server.runs import Runs
+from execpool.executor.server.visits import visit
 from execpool.protocol import HEADER_EPOCH, HEADER_EXECUTION, HEADER_TOKEN, RunReason
 
 _HEADERS_SECONDS = 0.02
@@ -82,7 +82,7 @@ class DataPort:
     async def list_contexts(self, request: Request) -> None:
         """List them."""
         self._authorize(request)
-        with self._visit():
+        with visit(self._ownership, self._on_change):
             await request.answer(200, orjson.dumps(self._contexts.listing()))
 
     async def create_context(self, request: Request) -> None:
@@ -90,21 +90,21 @@ class DataPort:
         self._authorize(request)
         wanted = requests.create_context(await request.body(requests.MAX_CONTROL_BODY))
         self._authorize(request)
-        with self._visit():
+        with visit(self._ownership, self._on_change):
             context = await self._contexts.create(wanted.language or "python", wanted.cwd)
         await request.answer(200, orjson.dumps(context))
 
     async def restart_context(self, request: Request) -> None:
         """Give one a new process."""
         self._authorize(request)
-        with self._visit():
+        with visit(self._ownership, self._on_change):
             await self._contexts.restart(requests.context_name(request.path))
         await request.answer(200, _NULL)
 
     async def delete_context(self, request: Request) -> None:
         """End one."""
         self._authorize(request)
-        with self._visit():
+        with visit(self._ownership, self._on_change):
             self._contexts.delete(requests.context_name(request.path))
         await request.answer(200, _NULL)
 
@@ -119,16 +119,6 @@ class DataPort:
             yield
         finally:
             self._executions -= 1
-
-    @contextmanager
-    def _visit(self) -> Iterator[None]:
-        """Keep the executor from being idle during a call that is no execution."""
-        self._ownership.visit(now=time.monotonic())
-        try:
-            yield
-        finally:
-            self._ownership.leave(now=time.monotonic())
-            self._on_change()
 
     def _authorize(self, request: Request) -> None:
         self._ownership.authorize(request.header(HEADER_TOKEN), requests.epoch(request.header(HEADER_EPOCH)))

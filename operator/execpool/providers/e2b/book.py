@@ -7,7 +7,8 @@ the driver look before it asks, never ask twice.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from execpool.core.slots import LONG_TTL_SECONDS, Knowledge, Slot, SlotPhase
+from execpool.api.e2b import SandboxPhase
+from execpool.core.slots import LONG_TTL_SECONDS, Knowledge, Slot
 from execpool.core.spending import Grant
 from execpool.providers.e2b.records import Record, Trouble
 
@@ -89,7 +90,7 @@ class Book:
 
     def planned(self) -> int:
         """Return how many records stand for a sandbox, or will."""
-        return sum(slot.phase is not SlotPhase.LOST for slot in self.slots()) + len(self.drafted)
+        return sum(slot.phase is not SandboxPhase.LOST for slot in self.slots()) + len(self.drafted)
 
     def sandboxes(self) -> int:
         """Return how many sandboxes of these records there may be."""
@@ -103,7 +104,7 @@ class Book:
 
     def _may_have_one(self, slot: Slot) -> bool:
         known = self.knowledge(slot.uid)
-        return slot.phase is not SlotPhase.LOST and not known.is_gone and not known.is_unsent
+        return slot.phase is not SandboxPhase.LOST and not known.is_gone and not known.is_unsent
 
 
 def grant_of(record: Record, price: int) -> Grant:

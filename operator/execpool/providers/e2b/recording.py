@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from execpool.api.e2b import SandboxPhase
 from execpool.core.proof import KeyRing
 from execpool.core.sealing import SandboxAccess, seal
-from execpool.core.slots import SlotPhase
 from execpool.core.times import format_time
 from execpool.kube.errors import ConflictError, NotFoundError, UnreachableError
 from execpool.providers.e2b.addresses import sandbox_url
@@ -52,7 +51,7 @@ class Recorder:
         sealed = self._sealed(desk, record, created, nonce)
         unanswered = 0
         while current is not None and current.status.sandbox_id in ("", created.sandbox_id):
-            ends = current.slot.phase is SlotPhase.TERMINATING
+            ends = current.slot.phase is SandboxPhase.TERMINATING
             try:
                 return await self.writer.write_status(
                     current,

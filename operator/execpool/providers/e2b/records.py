@@ -13,11 +13,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from execpool.api import names
-from execpool.api.e2b import E2BSandboxSpec, E2BSandboxStatus
+from execpool.api.e2b import E2BSandboxSpec, E2BSandboxStatus, SandboxPhase
 from execpool.api.names import FINALIZER_SANDBOX, Reason
 from execpool.api.v1alpha1 import Tier, TierKind
 from execpool.core.model import Claim, Executor, Phase, Pool
-from execpool.core.slots import Slot, SlotPhase
+from execpool.core.slots import Slot
 from execpool.core.times import format_time, parse_time
 from execpool.kube.client import Kube, Object
 from execpool.kube.errors import ConflictError, InvalidError, NotFoundError
@@ -27,11 +27,11 @@ PROFILE = 1
 """Part of every template hash: raise it when sandboxes are asked for in another way, and pools roll over."""
 
 _PHASES = {
-    SlotPhase.INTENT: Phase.STARTING,
-    SlotPhase.READY: Phase.READY,
-    SlotPhase.CLAIMED: Phase.CLAIMED,
-    SlotPhase.TERMINATING: Phase.TERMINATING,
-    SlotPhase.LOST: Phase.ENDED,
+    SandboxPhase.INTENT: Phase.STARTING,
+    SandboxPhase.READY: Phase.READY,
+    SandboxPhase.CLAIMED: Phase.CLAIMED,
+    SandboxPhase.TERMINATING: Phase.TERMINATING,
+    SandboxPhase.LOST: Phase.ENDED,
 }
 
 
@@ -83,7 +83,7 @@ class Record:
     @property
     def slot(self) -> Slot:
         """The record as decisions have it. One that somebody deletes is to end, whatever it says."""
-        phase = SlotPhase.TERMINATING if self.is_deleted else SlotPhase(self.status.phase)
+        phase = SandboxPhase.TERMINATING if self.is_deleted else SandboxPhase(self.status.phase)
         return Slot(
             uid=self.uid,
             phase=phase,

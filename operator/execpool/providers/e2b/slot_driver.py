@@ -35,7 +35,6 @@ from execpool.core.slots import (
     MarkLost,
     NextAttempt,
     Sighting,
-    SlotPhase,
     Step,
     Wait,
     decide,
@@ -146,7 +145,7 @@ class SlotDriver:
     def _next_step(self, desk: Desk, record: Record, seen: tuple[Sighting, ...] | None = None) -> Step:
         slot, now = record.slot, self.clock()
         known = desk.book.knowledge(record.uid)
-        ending = slot.phase in (SlotPhase.TERMINATING, SlotPhase.LOST)
+        ending = slot.phase in (SandboxPhase.TERMINATING, SandboxPhase.LOST)
         if ending and desk.closed is not None and has_run_out(slot, now):
             return Drop()  # nobody can be asked, and no deadline that was ever granted is left
         step = decide(slot, known, now, seen)
@@ -255,7 +254,7 @@ class SlotDriver:
     async def _extend(self, desk: Desk, record: Record, sandbox_id: str) -> Progress:
         if not SANDBOX_ID.fullmatch(sandbox_id):
             return await self._mark_lost(desk, record)  # E2B never named it so
-        is_claimed = record.slot.phase is SlotPhase.CLAIMED
+        is_claimed = record.slot.phase is SandboxPhase.CLAIMED
         if not is_claimed and not desk.limits.is_allowed(record.namespace):
             return await self._retire(desk, record, f"account {desk.name.key} no longer allows this namespace")
         now, expires_at = self.clock(), record.slot.expires_at
@@ -313,5 +312,5 @@ class SlotDriver:
         return min(now + LONG_TTL_SECONDS, record.slot.attempt_at + life) - record.slot.expires_at
 
     def _blame(self, desk: Desk, record: Record, hold: Hold) -> None:
-        if record.slot.phase is SlotPhase.INTENT:
+        if record.slot.phase is SandboxPhase.INTENT:
             desk.book.blame(record, Trouble(hold.reason, hold.message))

@@ -13,7 +13,8 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from execpool.core.slots import VISIBLE_SECONDS, Sighting, Slot, SlotPhase, strangers
+from execpool.api.e2b import SandboxPhase
+from execpool.core.slots import VISIBLE_SECONDS, Sighting, Slot, strangers
 from execpool.providers.e2b.desk import Desk
 from execpool.providers.e2b.records import AccountName, Record
 from execpool.providers.e2b.tags import Tagger, sightings
@@ -90,7 +91,7 @@ class Sweeper:
 
     def _absent(self, desk: Desk, shown: set[str]) -> Iterable[str]:
         for slot in desk.book.slots():
-            kept = slot.phase in (SlotPhase.READY, SlotPhase.CLAIMED)
+            kept = slot.phase in (SandboxPhase.READY, SandboxPhase.CLAIMED)
             if kept and slot.sandbox_id not in shown and self._is_old(slot):
                 yield slot.uid
 

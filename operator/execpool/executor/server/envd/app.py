@@ -5,7 +5,6 @@ each holds at most a message or a few chunks.
 """
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -21,6 +20,7 @@ from execpool.executor.server.envd.files import Files
 from execpool.executor.server.envd.filesystem import Filesystem
 from execpool.executor.server.envd.processes import Processes
 from execpool.executor.server.http import ClientGone, Receive, Scope, Send
+from execpool.executor.server.visits import visit
 
 log = logging.getLogger("execpool.executor")
 
@@ -132,13 +132,11 @@ class Envd:
         if self._requests >= MAX_REQUESTS:
             raise EnvdError(Code.RESOURCE_EXHAUSTED, f"{MAX_REQUESTS} requests are in progress, no more are allowed")
         self._requests += 1
-        self._ownership.visit(now=time.monotonic())
         try:
-            yield
+            with visit(self._ownership, self._on_change):
+                yield
         finally:
             self._requests -= 1
-            self._ownership.leave(now=time.monotonic())
-            self._on_change()
 
     def _command_ended(self, pid: int, status: int) -> None:
         self._processes.ended(pid, status)
