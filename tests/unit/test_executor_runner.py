@@ -147,6 +147,15 @@ def test_processes_are_counted_only_where_the_count_is_ours(own, processes_):
     assert limits.derive(0, 1, 0, own_namespace=own, cpus=1).processes == processes_
 
 
+@pytest.mark.parametrize(("memory", "most"), [(64, 64), (768, 64), (1024, 84), (2048, 233), (65536, 384)])
+def test_a_fork_bomb_meets_the_limit_of_processes_before_that_of_memory(memory, most):
+    overhead = limits.overhead(2, science=memory >= 768)
+    derived = limits.derive(memory * MIB, 2, 85 * MIB, own_namespace=True, cpus=1, overhead_bytes=overhead)
+    assert derived.processes == most
+    if memory > 64:
+        assert 85 * MIB + overhead + derived.processes * 6 * MIB < memory * MIB
+
+
 def test_this_process_is_measured():
     assert limits.data_bytes() > MIB
     assert limits.cpu_count() >= 1

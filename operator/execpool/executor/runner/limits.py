@@ -12,8 +12,11 @@ than too little to import anything. The hard limit is 32 MiB above: a MemoryErro
 handler raises it to the hard one to have room for the traceback. The limit is per process; a run that spreads over
 many processes meets the container's own limit, where the kernel ends it (its `oom_score_adj` is the highest there is).
 
-Processes. RLIMIT_NPROC counts per user *and user namespace*, so it is set only in a namespace of our own: elsewhere it
-would count, and starve, the executors of others on the same node. There, the pod's pids and memory limits bound a run.
+Processes. As many as `usable` holds at 6 MiB each, at least 64 and at most 384, threads and the runner's own dozen included:
+a fork bomb then meets this limit before the container's memory, where the kernel's choice of what to end, and the reading
+again of pages it had to drop, hold up everything else in the container (for 160 s, seen in one of 768 MiB).
+RLIMIT_NPROC counts per user *and user namespace*, so it is set only in a namespace of our own: elsewhere it would count,
+and starve, the executors of others on the same node. There, the pod's pids and memory limits bound a run.
 """
 
 import math
@@ -30,8 +33,11 @@ _PARKED_BYTES = 16 * MIB
 _BRANCH_BYTES = 160 * MIB
 LEAST_FOR_SCIENCE = 768 * MIB
 """In a smaller container, the scientific libraries are imported by the runs that use them."""
-_MAX_PROCESSES = 384
+_MOST_PROCESSES = 384
 """Of all code together, threads included; below what a node gives a pod (512 is common), so that the runner can go on."""
+_FEWEST_PROCESSES = 64
+_PROCESS_BYTES = 6 * MIB
+"""Of a fork that computes nothing: 1.6 MiB to begin with, about 6 once the interrupt at its limit made it tell of an exception."""
 _MAX_FILES = 1024
 _MAX_FILE_BYTES = 1 << 30
 
@@ -55,11 +61,12 @@ def derive(
     memory_bytes: int, slots: int, base_bytes: int, *, own_namespace: bool, cpus: int, overhead_bytes: int = 0
 ) -> Limits:
     """Return the limits for a container. Pure."""
-    data = 0
+    data, processes = 0, _MOST_PROCESSES
     if memory_bytes:
         usable = max(memory_bytes - memory_bytes // 8 - 64 * MIB - base_bytes - overhead_bytes, 32 * MIB)
         data = base_bytes + max(usable // slots, min(usable, _LEAST_USEFUL))
-    return Limits(data, _MAX_PROCESSES if own_namespace else 0, max(cpus, 1))
+        processes = min(max(usable // _PROCESS_BYTES, _FEWEST_PROCESSES), _MOST_PROCESSES)
+    return Limits(data, processes if own_namespace else 0, max(cpus, 1))
 
 
 def overhead(slots: int, *, science: bool) -> int:

@@ -183,6 +183,7 @@ def _freeze(loaded: list[str]) -> None:
         raise NotSingleThreadedError(f"{threads} threads after importing {', '.join(loaded)}")
     gc.collect()
     gc.freeze()
+    sandbox.drop_code_pages()
 
 
 def _try_in_child(step: Callable[[], None]) -> None:
