@@ -226,9 +226,7 @@ def _tier_status(snapshot: Snapshot, tier: Tier, findings: Sequence[Finding]) ->
     return TierStatus(
         name=tier.name,
         kind=tier.kind,
-        isolation=isolation_of(
-            tier, user_namespaces=snapshot.user_namespaces, containers=snapshot.containers
-        ),
+        isolation=isolation_of(tier, user_namespaces=snapshot.user_namespaces, containers=snapshot.containers),
         desired=desired_warm(snapshot, tier),
         ready=count[Phase.READY],
         starting=count[Phase.STARTING],

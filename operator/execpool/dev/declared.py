@@ -86,18 +86,20 @@ def _documents(file: Path, source: str) -> list[Document]:
         raise DeclarationError([f"{source}{where}: this is not YAML: {problem}"]) from error
     strange = [type(document).__name__ for document in read if not isinstance(document, dict | None)]
     if strange:
-        sentence = f"{source}: a document is a {strange[0]}; it should be a mapping with apiVersion, kind, metadata, spec"
+        sentence = (
+            f"{source}: a document is a {strange[0]}; it should be a mapping with apiVersion, kind, metadata, spec"
+        )
         raise DeclarationError([sentence])
     return [document for document in read if document]
 
 
 def _faults_of(document: Document) -> Iterator[str]:
     """Yield what is wrong with the frame of a document; its spec is looked at later, when the frame stands."""
-    kind = document.get("kind")
+    kind = str(document.get("kind", ""))
     if kind in _IDLE_KINDS:
         return
     if kind not in _SPECS:
-        yield f"kind is {_shown(kind)}; `execpool dev` runs {' and '.join(_SPECS)}, everything else needs a cluster"
+        yield f"kind is {kind!r}; `execpool dev` runs {' and '.join(_SPECS)}, everything else needs a cluster"
         return
     if document.get("apiVersion") != API_VERSION:
         yield f"apiVersion of a document of kind {kind} is {_shown(document.get('apiVersion'))}; it should be {API_VERSION}"
@@ -120,7 +122,7 @@ def _sentence(model: type[Model], document: Document, detail: Any, fault: Fault)
     steps = [step for step in detail["loc"] if isinstance(step, str | int)]
     if detail["type"] == "extra_forbidden":
         known = _fields_at(model, steps[:-1])
-        close = difflib.get_close_matches(str(steps[-1]), known, n=1)
+        close = difflib.get_close_matches(str(steps[-1]), known, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]}?" if close else f"here are {', '.join(known)}"
         if steps[-1] == "job":
             hint = "a tier of Jobs needs a cluster, and a later release; leave it out"

@@ -13,6 +13,15 @@ from execpool.api.v1alpha1 import ExecutionPoolSpec, Network
 SCOPES_SINCE = 6
 """Version of Landlock since which signals are kept apart."""
 
+_NO_CONTAINER = (
+    "No container: programs run as {whom}, held by Landlock, a filter of system calls and limits. They may read what"
+    " Landlock leaves them (/etc, /opt, /proc, /srv, /sys, /usr, and this Python with its libraries), not your home."
+)
+_NO_MEMORY_LIMIT = (
+    "No memory limit of all that an executor runs together, and no limit of processor time: each process of a run has its"
+    " share of resources.limits.memory, and may start others."
+)
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -78,17 +87,19 @@ def lacks(machine: Machine) -> Sequence[str]:
     """Return what stands between programs and this machine, and what does not, in whole sentences."""
     whom = "root" if machine.uid == 0 else f"you (uid {machine.uid})"
     sentences = [
-        f"No container: programs run as {whom}, held by Landlock, a filter of system calls and limits. They may read what"
-        " Landlock leaves them (/etc, /opt, /proc, /srv, /sys, /usr, and this Python with its libraries), not your home.",
-        "No memory limit of all that an executor runs together, and no limit of processor time: each process of a run has its"
-        " share of resources.limits.memory, and may start others.",
+        _NO_CONTAINER.format(whom=whom),
+        _NO_MEMORY_LIMIT,
         "No NetworkPolicy: the filter of system calls alone keeps programs off the network.",
     ]
     if machine.uid == 0:
-        sentences.append("Programs run without capabilities, yet own root's files: another user's account is a better place.")
+        sentences.append(
+            "Programs run without capabilities, yet own root's files: another user's account is a better place."
+        )
     if not machine.private_places:
-        sentences.append("No /tmp and /home/user of their own, and a /dev/shm that all programs share: this kernel, or where Python lies, does"
-            " not allow more.")
+        sentences.append(
+            "No /tmp and /home/user of their own, and a /dev/shm that all programs share: this kernel, or where Python lies, does"
+            " not allow more."
+        )
     if machine.landlock < SCOPES_SINCE:
         sentences.append(
             f"Landlock has version {machine.landlock} here; signals of programs are kept apart by it only from {SCOPES_SINCE}"

@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from execpool.cli.run import Output, execute
 from execpool.dev import fitness
 from execpool.dev.declared import DeclarationError, Declared, read
-from execpool.dev.saying import Opened, Output, Saying, saying
+from execpool.dev.saying import Opened, Saying, TierRow, saying
 from execpool.executor.runner import landlock
 from execpool.providers.nursery_link import NotStartedError
 from execpool.providers.processes import Processes
@@ -52,13 +53,13 @@ class NotStartableError(Exception):
         self.sentences = sentences
 
 
-def run(options: Options, began: float) -> int:
-    """Serve until told to end; return the exit status. `began` is when the command did, in monotonic seconds."""
+def run(options: Options) -> int:
+    """Serve until told to end; return the exit status."""
     out = sys.stderr if options.program is not None else sys.stdout
     _configure_logs(verbose=options.verbose)
     try:
         declared = check(options)
-        return asyncio.run(_Run(options, declared, saying(options.output, out), began).to_the_end())
+        return asyncio.run(_Run(options, declared, saying(options.output, out)).to_the_end())
     except (NotStartableError, DeclarationError) as error:
         for sentence in error.sentences:
             print(f"execpool dev: {sentence}", file=sys.stderr)
@@ -93,30 +94,25 @@ def check(options: Options) -> Declared:
 class _Run:
     """One run of the command."""
 
-    def __init__(self, options: Options, declared: Declared, say: Saying, began: float) -> None:
+    def __init__(self, options: Options, declared: Declared, say: Saying) -> None:
         self._options = options
         self._declared = declared
         self._say = say
-        self._began = began
         self._is_open = False
 
     async def to_the_end(self) -> int:
         """Serve until a signal, or until the program of --run has ended."""
-        ended, why = asyncio.Event(), ["asked to"]
-        loop = asyncio.get_running_loop()
+        told: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
         for number in _ENDINGS:
-            loop.add_signal_handler(number, lambda number=number: (why.append(number.name), ended.set()))
+            asyncio.get_running_loop().add_signal_handler(number, _tell, told, number)
         serving = asyncio.create_task(self._serve())
-        stopping = asyncio.create_task(ended.wait())
-        try:
-            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopping.cancel()
+        waited: set[asyncio.Future[Any]] = {serving, told}
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if serving.done():
             return serving.result()
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
-        self._say.ended(why[-1])
+        self._say.ended(told.result().name)
         return OK
 
     async def _serve(self) -> int:
@@ -134,7 +130,7 @@ class _Run:
             self._say.step(f"the gateway serves {self._declared.source} at {service.url}", self._seconds())
             try:
                 if self._options.program is not None:
-                    return await _execute(service.url, service.key, self._options.program)
+                    return await execute(service.url, service.key, str(self._options.program))
                 await service.until_settled()
                 self._open(service.url, service.key, service.tiers(), processes)
                 await service.until_a_part_ends()
@@ -142,19 +138,26 @@ class _Run:
                 self._say.ended(f"the {error} ended by itself: {error.__cause__!r}")
             return FAILED
 
-    def _open(self, url: str, key: str, tiers: Any, processes: Processes) -> None:
+    def _open(self, url: str, key: str, tiers: tuple[TierRow, ...], processes: Processes) -> None:
         machine = fitness.Machine(os.getuid(), landlock.abi(), processes.private_places)
         unused = tuple(field for spec in self._declared.specs for field in fitness.idle(spec))
         self._is_open = True
         self._say.opened(Opened(url, key, tiers, tuple(fitness.lacks(machine)), unused, self._seconds()))
 
-    def _changed(self, row: Any) -> None:
+    def _changed(self, row: TierRow) -> None:
         """Tell of changes after the table, and before it only of trouble."""
         if self._is_open or row.message:
             self._say.changed(row)
 
     def _seconds(self) -> float:
-        return time.monotonic() - self._began
+        """Return how long the command runs: from the start of its process, imports included."""
+        started = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
+
+
+def _tell(told: "asyncio.Future[signal.Signals]", number: signal.Signals) -> None:
+    if not told.done():  # the second one changes nothing: the end is under way
+        told.set_result(number)
 
 
 async def _both(one: Coroutine[Any, Any, Any], other: Coroutine[Any, Any, Any]) -> None:
@@ -165,12 +168,6 @@ async def _both(one: Coroutine[Any, Any, Any], other: Coroutine[Any, Any, Any]) 
 
 def _import_the_rest() -> None:
     import execpool.dev.service  # noqa: F401 - half a second that the nursery takes too
-
-
-async def _execute(url: str, key: str, program: Path) -> int:
-    from execpool.cli.run import execute
-
-    return await execute(url, key, str(program))
 
 
 def _refuse_other_than_loopback(host: str) -> None:

@@ -15,6 +15,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 from execpool import protocol
 from execpool.api import names
@@ -99,9 +100,7 @@ class LocalNode:
 
     async def _start(self, pod: Object) -> LocalExecutor:
         told = _told(pod)
-        identity = Identity(
-            told[protocol.ENV_EXECUTOR_ID], pod["metadata"]["uid"], told[protocol.ENV_SECRET_HASH]
-        )
+        identity = Identity(told[protocol.ENV_EXECUTOR_ID], pod["metadata"]["uid"], told[protocol.ENV_SECRET_HASH])
         limits = Limits(
             memory_bytes=int(told[protocol.ENV_MEMORY_BYTES]),
             idle_seconds=float(told[protocol.ENV_IDLE_SECONDS]),
@@ -170,7 +169,8 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
 async def _first_of(died: "asyncio.Future[int]", leaving: asyncio.Event, seconds: float) -> None:
     """Wait for the end of an executor, for the word that it has to go, or for so long."""
     told = asyncio.ensure_future(leaving.wait())
+    waited: set[asyncio.Future[Any]] = {died, told}
     try:
-        await asyncio.wait({died, told}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waited, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
         told.cancel()

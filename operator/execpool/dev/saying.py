@@ -4,17 +4,10 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
 from typing import Protocol, TextIO
 
 from execpool.api.v1alpha1 import TierStatus
-
-
-class Output(StrEnum):
-    """Forms of what is said."""
-
-    TEXT = "text"
-    JSON = "json"
+from execpool.cli.run import Output
 
 
 @dataclass(frozen=True)
