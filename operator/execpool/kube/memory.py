@@ -138,9 +138,10 @@ class MemoryKube:
         call = self._begin("watch", kind, namespace, "", labels)
         seen = int(resource_version)
         while True:
+            if seen >= self._oldest:
+                await self._wait_past(seen)
             if seen < self._oldest:
                 raise GoneError(410, "Expired", "too old resource version")
-            await self._wait_past(seen)
             for version, plural, where, event in self._since(seen):
                 seen = version
                 if plural == call.plural and namespace in (None, where) and _matches(event.object, labels):
