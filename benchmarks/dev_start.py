@@ -14,6 +14,8 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -42,10 +44,7 @@ _AS_NOBODY = (
 
 async def measure(_space: object) -> Result:
     """Measure; the namespace of a cluster that benchmarks are given is not used."""
-    with TemporaryDirectory(prefix="ep-", dir="/var/tmp") as directory:  # noqa: S108 - readable by the other user
-        Path(directory).chmod(0o755)
-        program = Path(directory) / "program.py"
-        program.write_text(PROGRAM)
+    with _program() as program:
         ours = (sys.executable, "-m", "execpool.cli.main", "dev", "--port", "0", "--run", str(program))
         commands = {
             "peer: `import pandas` in a new Python": (sys.executable, "-c", PROGRAM),
@@ -63,7 +62,19 @@ async def measure(_space: object) -> Result:
     peer = took["peer: a Jupyter kernel to its first answer"]
     rows = tuple(times(label, series, peer=() if label.startswith("peer") else peer) for label, series in took.items())
     best = ", ".join(f"{label} {min(series):.2f} s" for label, series in took.items())
-    return Result(rows, (f"best of {ROUNDS}: {best}", "ratios are to the kernel, which serves one user without limits."))
+    return Result(
+        rows, (f"best of {ROUNDS}: {best}", "ratios are to the kernel, which serves one user without limits.")
+    )
+
+
+@contextmanager
+def _program() -> Iterator[Path]:
+    """The program in a file that the other user can read."""
+    with TemporaryDirectory(prefix="ep-", dir="/var/tmp") as directory:
+        Path(directory).chmod(0o755)
+        file = Path(directory) / "program.py"
+        file.write_text(PROGRAM)
+        yield file
 
 
 async def _until_first_line(command: tuple[str, ...]) -> float:

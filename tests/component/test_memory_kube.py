@@ -34,6 +34,7 @@ async def test_a_reflector_that_fell_behind_lists_again_and_misses_nothing():
     async with asyncio.timeout(5):
         while len(pods.objects) < 20:  # noqa: ASYNC110 - another task's work
             await asyncio.sleep(0.01)
+    assert {pod["metadata"]["name"] for pod in pods.objects.values()} == {f"p{number}" for number in range(20)}
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running
