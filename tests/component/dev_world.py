@@ -103,8 +103,13 @@ def command(*arguments: str, uid: int | None = None) -> list[str]:
 async def execpool(*arguments: str, uid: int | None = None, stdin: str = "", **variables: str) -> Ended:
     """Run a command of ours to its end."""
     process = await _start(*arguments, uid=uid, variables=variables)
-    async with asyncio.timeout(WAIT_SECONDS):
-        out, err = await process.communicate(stdin.encode())
+    try:
+        async with asyncio.timeout(WAIT_SECONDS):
+            out, err = await process.communicate(stdin.encode())
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     return Ended(process.returncode or 0, out.decode(), err.decode())
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from tests.component.dev_world import NOBODY, POOL, command, dev, execpool, is_running, until, written
 
+from execpool.providers.process_tree import members
+
 SPY = """
 import os, socket
 def tried(what):
@@ -108,6 +110,22 @@ async def test_when_told_to_end_it_leaves_no_process_and_no_directory(number: si
         assert [pid for pid in pids if is_running(pid)] == []
         status, answer = await running
         assert (status, answer["status"]) == (200, "Cancelled")
+
+
+async def test_when_told_to_end_while_it_starts_it_leaves_nothing_either():
+    process = await asyncio.create_subprocess_exec(
+        *command("dev", "--port", "0", "--output", "json"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        assert json.loads(await process.stdout.readline())["event"] == "step"
+        pids = members([process.pid])
+        process.send_signal(signal.SIGTERM)
+        out, err = await process.communicate()
+    assert (process.returncode, err, json.loads(out.splitlines()[-1])["event"]) == (0, b"", "ended")
+    assert [pid for pid in pids if is_running(pid)] == []
 
 
 async def test_nothing_outlives_it_when_it_is_killed_and_the_next_start_cleans_up():

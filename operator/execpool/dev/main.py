@@ -125,10 +125,10 @@ class _Run:
 
             address = Address(self._options.host, self._options.port)
             service = DevService(self._declared, processes, address, self._changed)
-            await service.start()
             stack.push_async_callback(service.stop)
-            self._say.step(f"the gateway serves {self._declared.source} at {service.url}", self._seconds())
             try:
+                await service.start()
+                self._say.step(f"the gateway serves {self._declared.source} at {service.url}", self._seconds())
                 if self._options.program is not None:
                     return await execute(service.url, service.key, str(self._options.program))
                 await service.until_settled()

@@ -72,7 +72,8 @@ class DevService:
     @property
     def url(self) -> str:
         """Address of the gateway."""
-        return f"http://{self._host}:{self._gateway.port}"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._gateway.port}"
 
     def tiers(self) -> tuple[TierRow, ...]:
         """Return the tiers in their order."""
@@ -101,8 +102,9 @@ class DevService:
         await self._unless_a_part_ends(asyncio.Event().wait())
 
     async def stop(self) -> None:
-        """End everything but the processes."""
-        await self._gateway.stop()
+        """End everything but the processes; also when not all of it has started."""
+        if self._parts:
+            await self._gateway.stop()
         for part in self._parts:
             part.cancel()
         await asyncio.gather(*self._parts, return_exceptions=True)
