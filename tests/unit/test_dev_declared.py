@@ -58,7 +58,7 @@ def test_the_sample_for_a_cluster_is_understood():
         (POOL.replace("max: 4", "max: 4, slot: 2"), "spec.tiers[0].pods.slot is no field of this release; did you mean"),
         (POOL.replace("pods: {max: 4}", "job: {max: 1}"), "spec.tiers[0].job is no field of this release; a tier of Jobs"),
         (POOL.replace("tiers:", "zzz: 1, tiers:"), "spec.zzz is no field of this release; here are replicas, scaledTier"),
-        (POOL.replace("v1alpha1", "v1"), "is 'execpool.dev/v1'; it should be execpool.dev/v1alpha1"),
+        (POOL.replace("v1alpha1", "v1"), "of ExecutionPool is 'execpool.dev/v1'; it should be execpool.dev/v1alpha1"),
         (POOL.replace("name: agents, ", ""), "metadata.name of a document of kind ExecutionPool is absent"),
         (POOL.replace("spec:", "spek:"), "spec of ExecutionPool agents is absent; it should be a mapping"),
         (POOL.replace("ExecutionPool", "Deployment"), "kind is 'Deployment'; `execpool dev` runs ExecutionPool and"),

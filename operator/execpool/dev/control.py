@@ -1,6 +1,6 @@
 """The operator without a cluster: the same reconciler, tasks and demand, nudged by watches of the API server in memory.
 
-No Lease is competed for and no sweep is made: there is one operator, and it lives and ends with everything that it could miss.
+No Lease is competed for and no sweep is made: there is one operator, and it lives and ends with all that it could miss.
 """
 
 import asyncio

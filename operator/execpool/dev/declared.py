@@ -1,8 +1,8 @@
-"""What a YAML file declares, read and held against the models before anything starts; faults say where, what, and what then.
+"""What a YAML file declares, held against the models before anything starts; faults say where, what, and what then.
 
     file.yaml: spec.tiers[0].pods.max is 0: it should be greater than or equal to 1
 
-Of the kinds that a cluster knows, those that mean something here are kept: pools, and keys that somebody has made for them.
+Of the kinds that a cluster knows, those that mean something here are kept: pools, and keys that are made for them.
 A Namespace is understood and makes no difference; anything else is refused, since it would silently do nothing.
 """
 
@@ -102,7 +102,7 @@ def _faults_of(document: Document) -> Iterator[str]:
         yield f"kind is {kind!r}; `execpool dev` runs {' and '.join(_SPECS)}, everything else needs a cluster"
         return
     if document.get("apiVersion") != API_VERSION:
-        yield f"apiVersion of a document of kind {kind} is {_shown(document.get('apiVersion'))}; it should be {API_VERSION}"
+        yield f"apiVersion of {kind} is {_shown(document.get('apiVersion'))}; it should be {API_VERSION}"
     metadata = document.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
     if not isinstance(name, str) or not name:

@@ -1,6 +1,6 @@
 """What of a pool cannot be had from processes of this machine. Pure.
 
-`misfits` are refused: what a tier promises and would not keep (DESIGN rule 9). `idle` makes no difference here and is told.
+`misfits` are refused: what a tier promises and would not keep (DESIGN rule 9). `idle` makes no difference and is told.
 `lacks` is what every tier lacks in comparison with pods.
 """
 
