@@ -127,7 +127,8 @@ class MemoryKube:
         if item["metadata"].get("finalizers") or runs:
             marked = copy.deepcopy(item)
             marked["metadata"].setdefault("deletionTimestamp", self._timestamp())
-            await self._store(EventType.MODIFIED, key, marked)
+            if marked != item:  # a deletion that is asked for again changes nothing
+                await self._store(EventType.MODIFIED, key, marked)
         else:
             await self._remove(key, item)
         self._end(call)
