@@ -19,7 +19,7 @@ PROGRAMS = (
     Program("double fork with a session of its own", KIND, "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        time.sleep(60)\n    os._exit(0)\nos.wait()", WELL),
     Program("vfork and exec", KIND, "import subprocess\nsubprocess.Popen(['sleep', '60'], start_new_session=True)\nNone", WELL),
     Program("10,000 threads", KIND, "import threading, time\nkept = []\nfor _ in range(10_000):\n    t = threading.Thread(target=time.sleep, args=(60,), daemon=True)\n    try: t.start()\n    except RuntimeError: break\n    kept.append(t)\nwhile True: time.sleep(1)", ENDS),
-    Program("zombies", KIND, "import os, time\nfor _ in range(100):\n    if os.fork() == 0: os._exit(0)\ntime.sleep(60)", STOPPED),
+    Program("zombies", KIND, "import os, time\nfor _ in range(30):\n    if os.fork() == 0: os._exit(0)\ntime.sleep(60)", STOPPED),
     Program("kill everything", KIND, "import os, signal\ntry: os.kill(-1, signal.SIGKILL)\nexcept PermissionError: pass\n'alive'", ENDS),
     Program("kill the parent", KIND, "import os, time\nattempt('parent killed', os.kill, os.getppid(), 9)\ntime.sleep(0.2)", WELL),
     Program("stop the parent", KIND, "import os, time\nattempt('parent stopped', os.kill, os.getppid(), 19)\ntime.sleep(60)", STOPPED),
