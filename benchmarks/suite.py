@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from benchmarks import (
     api_writes,
     claims_burst,
+    dev_start,
     executor_boot,
     executor_calls,
     executor_memory,
@@ -41,5 +42,6 @@ SUITE = {
     "pool_ready": Benchmark("how long from apply to three warm executors?", pool_ready.measure),
     "replacement": Benchmark("how soon is a lost warm executor asked for again?", replacement.measure),
     "claims_burst": Benchmark("how long do twenty principals wait who all come at once?", claims_burst.measure),
+    "dev_start": Benchmark(dev_start.QUESTION, dev_start.measure),
     "idle": Benchmark("what does execpool cost while nobody uses it?", idle.measure),
 }

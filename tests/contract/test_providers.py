@@ -1,17 +1,18 @@
-"""What every provider promises, tried on pods in memory and on the real cluster, and on sandboxes: so the fakes cannot lie."""
+"""What every provider promises, tried on pods in memory, on the real cluster and as processes, and on sandboxes: so the fakes cannot lie."""
 
 import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 from tests.contract.e2b_bench import e2b_bench
+from tests.contract.local_bench import local_bench
 from tests.contract.provider_benches import Bench, MemoryBench, cluster_bench, until
 
 from execpool.core.model import Phase
 from execpool.protocol import Expect
 from execpool.providers.base import Retirement
 
-PODS = ["memory", pytest.param("cluster", marks=pytest.mark.cluster)]
+PODS = ["memory", "processes", pytest.param("cluster", marks=pytest.mark.cluster)]
 
 
 @pytest.fixture(params=[*PODS, "e2b"])
@@ -22,6 +23,10 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     if request.param == "e2b":
         async with e2b_bench() as sandboxes:
             yield sandboxes
+        return
+    if request.param == "processes":
+        async with local_bench() as local:
+            yield local
         return
     cluster, namespace = request.getfixturevalue("cluster"), request.getfixturevalue("namespace")
     async with cluster_bench(cluster, namespace) as real:

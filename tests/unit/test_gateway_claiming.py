@@ -95,6 +95,21 @@ def test_an_executor_is_isolated_as_its_own_pod_says(spec: dict[str, object], is
 
 
 @pytest.mark.parametrize(
+    ("said", "isolation"),
+    [
+        ("Interpreter", "Interpreter"),
+        ("MicroVM", "UserNamespace"),
+        ("Container", "Container"),
+        ("strong", "UserNamespace"),
+    ],
+)
+def test_a_node_may_say_that_an_executor_is_isolated_less_but_never_more(said: str, isolation: str) -> None:
+    found = target_of(pod(metadata={"annotations": {"execpool.dev/isolation": said}}) | {"spec": {"hostUsers": False}})
+    assert found is not None
+    assert found.isolation == isolation
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"status": {"phase": "Succeeded"}},

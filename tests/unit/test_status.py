@@ -144,12 +144,26 @@ def test_a_missing_runtime_class_stalls_the_pool():
             "no user namespace",
             id="no user namespaces",
         ),
+        pytest.param(
+            snapshot(executor("r"), user_namespaces=False, containers=False),
+            "False",
+            "processes of this machine",
+            id="no containers",
+        ),
     ],
 )
 def test_isolation_says_what_is_weaker_than_it_looks(world: Snapshot, status: str, says: str):
     verified = condition(status_of(world), ConditionType.ISOLATION_VERIFIED)
     assert verified.status == status
     assert says in verified.message
+
+
+def test_without_containers_every_tier_has_the_lowest_rank():
+    tiers = [{"name": "a", "pods": {"max": 4}}, {"name": "b", "pods": {"max": 4, "runtimeClassName": "gvisor"}}]
+    world = snapshot(
+        pool=pool(spec=spec(tiers=tiers, scaledTier="a")), template_hashes={"a": "h", "b": "h"}, containers=False
+    )
+    assert [tier.isolation for tier in status_of(world).tiers] == ["Interpreter", "Interpreter"]
 
 
 def test_numbers_are_those_of_the_scaled_tier_and_the_warm_column_those_of_all():

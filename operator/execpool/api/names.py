@@ -24,6 +24,8 @@ LABEL_COMPONENT = f"{GROUP}/component"
 ANNOTATION_TEMPLATE_HASH = f"{GROUP}/template-hash"
 ANNOTATION_KEY_ID = f"{GROUP}/key-id"
 ANNOTATION_DEMAND = f"{GROUP}/demand"
+ANNOTATION_ISOLATION = f"{GROUP}/isolation"
+"""On an executor's pod, by its node: the rank of what it really is, where that is below what the pod asks for."""
 ANNOTATION_EPOCH = f"{GROUP}/operator-epoch"
 
 KEY_PREFIX = "ep_"

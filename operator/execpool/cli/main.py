@@ -6,6 +6,7 @@ It starts fast: no module of the control plane is imported here.
 import typer
 
 import execpool
+from execpool.cli.dev import dev
 from execpool.cli.keys import key_create, root_key_create
 from execpool.cli.run import run as run_file
 from execpool.cli.up import down, images, up
@@ -25,6 +26,7 @@ def version() -> None:
 
 app.command("run")(run_file)
 app.command("workload")(workload)
+app.command("dev")(dev)
 app.command("up")(up)
 app.command("down")(down)
 app.command("images")(images)

@@ -9,7 +9,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -64,20 +64,28 @@ def run(  # noqa: PLR0917 - typer passes them by name
 ) -> None:
     """Run a Python file on an executor of a pool."""
     wishes = {"pool": pool, "user": user, "tier": tier, "timeoutSeconds": timeout, "maxWaitSeconds": max_wait}
+    raise typer.Exit(asyncio.run(execute(url, key, file, wishes, output)))
+
+
+async def execute(
+    url: str, key: str, file: str, wishes: Mapping[str, Any] | None = None, output: Output = Output.TEXT
+) -> int:
+    """Run a file and show what becomes of it; return the exit status."""
     try:
-        request = {"code": _source(file)} | {name: wish for name, wish in wishes.items() if wish not in ("", None)}
-        answer = asyncio.run(_execute(_target(url, key), request, live=output is Output.TEXT))
+        asked = {name: wish for name, wish in (wishes or {}).items() if wish not in ("", None)}
+        request = {"code": _source(file)} | asked
+        answer = await _execute(_target(url, key), request, live=output is Output.TEXT)
     except NotRunError as error:
         print(f"execpool: {error}", file=sys.stderr)
-        raise typer.Exit(NOT_RUN) from None
+        return NOT_RUN
     except LostError as error:
         print(f"execpool: Unknown: {error}; the code may have run", file=sys.stderr)
-        raise typer.Exit(OTHER) from None
+        return OTHER
     if output is Output.JSON:
         print(json.dumps({name: value for name, value in answer.items() if name != "type"}, indent=2))
     elif answer["status"] not in EXIT_STATUS:
         print(f"execpool: {answer['status']}: {answer['reason']} {answer['message']}".rstrip(), file=sys.stderr)
-    raise typer.Exit(EXIT_STATUS.get(answer["status"], OTHER))
+    return EXIT_STATUS.get(answer["status"], OTHER)
 
 
 def _source(file: str) -> str:

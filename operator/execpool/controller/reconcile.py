@@ -56,6 +56,7 @@ class Reconciler:
     recorder: EventRecorder
     demand_of: Callable[[str], Demand]
     user_namespaces: bool = True
+    containers: bool = True
     start_timeout: float = 300.0
     empty_list_pause: float = 1.0
     """An empty list where there was population is read again after this long, before anything is done about it."""
@@ -105,6 +106,7 @@ class Reconciler:
             runtime_classes=runtime_classes,
             failures=self.effects.failures_of(pool),
             user_namespaces=self.user_namespaces,
+            containers=self.containers,
             policies_current=policies_current,
         )
 

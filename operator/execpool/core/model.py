@@ -137,6 +137,8 @@ class Snapshot:
     """By tier."""
     user_namespaces: bool = True
     """Whether executor pods get a user namespace of their own."""
+    containers: bool = True
+    """Whether executor pods are in containers; processes of this machine otherwise (`execpool dev`)."""
     policies_current: bool = True
     """Whether the pool's network policies are as wanted."""
 

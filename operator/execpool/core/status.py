@@ -200,7 +200,9 @@ def _isolation(snapshot: Snapshot) -> Verdict:
         weaker.append(
             f"network policies are not enforced (tiers {', '.join(reached)}); only the executor's own socket filter keeps code off the network"
         )
-    if has_pods and not snapshot.user_namespaces:
+    if has_pods and not snapshot.containers:
+        weaker.append("executors are processes of this machine, without a container around them")
+    elif has_pods and not snapshot.user_namespaces:
         weaker.append("executor pods have no user namespace of their own")
     emulated = sorted({member.tier for member in snapshot.executors if member.emulated})
     if emulated:
@@ -224,7 +226,7 @@ def _tier_status(snapshot: Snapshot, tier: Tier, findings: Sequence[Finding]) ->
     return TierStatus(
         name=tier.name,
         kind=tier.kind,
-        isolation=isolation_of(tier, user_namespaces=snapshot.user_namespaces),
+        isolation=isolation_of(tier, user_namespaces=snapshot.user_namespaces, containers=snapshot.containers),
         desired=desired_warm(snapshot, tier),
         ready=count[Phase.READY],
         starting=count[Phase.STARTING],

@@ -10,6 +10,7 @@ from execpool.api import names
 from execpool.api.names import Isolation
 from execpool.api.v1alpha1 import Runtime
 from execpool.core.claiming import Target
+from execpool.core.isolation import weaker_of
 
 _ENDED = ("Succeeded", "Failed")
 
@@ -38,7 +39,9 @@ def target_of(pod: Mapping[str, Any]) -> Target | None:
         template_hash=annotations.get(names.ANNOTATION_TEMPLATE_HASH, ""),
         created_at=datetime.fromisoformat(metadata["creationTimestamp"]).timestamp(),
         ready=bool(address) and not metadata.get("deletionTimestamp") and _is_ready(status),
-        isolation=_isolation(pod.get("spec") or {}, runtime),
+        isolation=weaker_of(
+            _isolation(pod.get("spec") or {}, runtime), annotations.get(names.ANNOTATION_ISOLATION, "")
+        ),
         runtime=runtime,
         pool_uid=labels.get(names.LABEL_POOL_UID, ""),
     )

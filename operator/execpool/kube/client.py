@@ -9,13 +9,14 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import urlencode
 
 import aiohttp
 import orjson
-from kubernetes.aio import config
-from kubernetes.aio.client import Configuration
+
+if TYPE_CHECKING:
+    from kubernetes.aio.client import Configuration
 
 from execpool.kube.errors import FencedError, GoneError, UnreachableError, refusal
 from execpool.kube.kinds import Kind
@@ -59,7 +60,7 @@ class Listing:
 
 
 class Kube(Protocol):
-    """What the rest of execpool may do with the API server; `fake.FakeKube` is the double."""
+    """What the rest of execpool may do with the API server; `memory.MemoryKube` is another one, `fake.FakeKube` the double."""
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Object:
         """Read one object. Raises NotFoundError."""
@@ -97,7 +98,7 @@ class KubeClient:
 
     def __init__(
         self,
-        configuration: Configuration,
+        configuration: "Configuration",
         *,
         may_write: Callable[[], bool] = lambda: True,
         on_request: Callable[[str, str, int], None] = lambda _method, _plural, _status: None,
@@ -216,8 +217,11 @@ class KubeClient:
         return self._session
 
 
-async def load_configuration(kubeconfig: str | None = None, context: str | None = None) -> Configuration:
+async def load_configuration(kubeconfig: str | None = None, context: str | None = None) -> "Configuration":
     """Return where the API server is and who we are: of a kubeconfig file, or of the pod that we run in."""
+    from kubernetes.aio import config  # here, since it takes as long as all else, and `execpool dev` has no cluster
+    from kubernetes.aio.client import Configuration
+
     configuration = Configuration()
     if kubeconfig is None:
         config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
@@ -228,7 +232,7 @@ async def load_configuration(kubeconfig: str | None = None, context: str | None 
     return configuration
 
 
-def make_session(configuration: Configuration) -> aiohttp.ClientSession:
+def make_session(configuration: "Configuration") -> aiohttp.ClientSession:
     """Return a session whose every request carries the bearer of that moment.
 
     Asked each time, since a projected service-account token expires within the hour and is re-read from its file.
@@ -250,7 +254,7 @@ def make_session(configuration: Configuration) -> aiohttp.ClientSession:
     )
 
 
-def _tls(configuration: Configuration) -> ssl.SSLContext:
+def _tls(configuration: "Configuration") -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=configuration.ssl_ca_cert, cadata=configuration.ca_cert_data)
     if configuration.cert_file:
         context.load_cert_chain(configuration.cert_file, keyfile=configuration.key_file)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from execpool.core.backoff import backoff
-from execpool.protocol import CONTROL_PORT, HOME_DIR
+from execpool.protocol import CONTROL_PORT, HOME_DIR, secret_hash
 from execpool.providers import process_tree
 from execpool.providers.nursery_link import NotStartedError, NurseryLink, Program
 
@@ -25,16 +25,19 @@ _RUNNER_STARTS = 5
 
 @dataclass(frozen=True)
 class Identity:
-    """Who an executor is, and what claims it; the owner of a pool derives the secret, others draw it."""
+    """Who an executor is, and what claims it: of the secret, it is told the hash alone."""
 
     executor_id: str
     uid: str
-    secret: str = field(repr=False)
+    secret_hash: str
+    secret: str = field(default="", repr=False)
+    """Known to whoever has drawn it; a pool's owner derives it instead."""
 
     @classmethod
     def drawn(cls) -> Self:
         """Draw one at random."""
-        return cls(secrets.token_hex(16), str(uuid.uuid4()), secrets.token_urlsafe(32))
+        secret = secrets.token_urlsafe(32)
+        return cls(secrets.token_hex(16), str(uuid.uuid4()), secret_hash(secret), secret)
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,10 @@ class LocalExecutor:
     async def thaw(self) -> None:
         """Let it go on where it was stopped."""
         await asyncio.to_thread(process_tree.thaw, self._roots())
+
+    async def is_ready(self) -> bool:
+        """Ask whether it can run code, as the kubelet does; not while its runner is being started again."""
+        return await _is_ready(self.address)
 
     def pids(self) -> list[int]:
         """Return its processes: the server and the runner first."""

@@ -204,7 +204,7 @@ def _server(identity: Identity, limits: Limits, address: str, places: Places) ->
         "EXECPOOL_HOST": address,
         protocol.ENV_EXECUTOR_ID: identity.executor_id,
         protocol.ENV_POD_UID: identity.uid,
-        protocol.ENV_SECRET_HASH: protocol.secret_hash(identity.secret),
+        protocol.ENV_SECRET_HASH: identity.secret_hash,
         protocol.ENV_IDLE_SECONDS: str(limits.idle_seconds),
         protocol.ENV_MAX_AGE_SECONDS: str(limits.max_age_seconds),
         protocol.ENV_STATE_DIR: str(places.state),
