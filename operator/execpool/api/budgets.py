@@ -7,6 +7,8 @@ Concurrency     executions running at the same time      gateway     -
 Creates         sandboxes asked for                      operator    slides, 60 s unless said
 Sandboxes       sandboxes at the same time               operator    -
 SpendMicroUSD   what sandboxes cost                      operator    follow each other, a day unless said
+
+docs/budgets.md says what each means for those who wait.
 """
 
 from enum import StrEnum

@@ -85,6 +85,19 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class BudgetUse:
+    """How far one budget of a pool has been used."""
+
+    name: str
+    limit: int
+    remaining: int
+    resets_at: float | None = None
+    """UNIX seconds at which nothing of it is used any more, as things stand; None when nobody can know."""
+    exhausted: str = ""
+    """One sentence with the numbers while it holds back something that is wanted; empty while it does not."""
+
+
+@dataclass(frozen=True)
 class Demand:
     """What the gateways say about one pool. `waiting` counts executors wanted by tier, not requests."""
 
