@@ -8,7 +8,7 @@ key, and has read the records, it lets nothing out.
     hold_for_ask      may one be asked for at this moment?  the same, and the rate
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -70,6 +70,8 @@ class Desk:
     """E2B's words when it last refused the key; empty since it was accepted, or another one came."""
     foreign: int = 0
     """Sandboxes of others at the last sweep."""
+    foreign_since: float | None = None
+    """UNIX seconds since when every sweep has shown some; from the oldest of them at first. None while there are none."""
     asked_at: float = float("-inf")
     """When a pool last wanted to draw on it, by the steady clock."""
     turned_away: dict[str, Wish] = field(default_factory=dict)
@@ -125,6 +127,12 @@ class Desk:
             or self.limits.hold_of_money(cost(wish.price, LONG_TTL_SECONDS))
             or self.pools.hold_for_record(wish.pool_uid, wish.tier, wish.price)
         )
+
+    def saw_foreign(self, started_at: Sequence[float]) -> None:
+        """Note the sandboxes of others that a sweep has shown, by when each began."""
+        self.foreign = len(started_at)
+        oldest = min((self.watches.clock(), *started_at))
+        self.foreign_since = None if not started_at else min(oldest, self.foreign_since or oldest)
 
     def turn_away(self, wish: Wish) -> None:
         """Note that a pool was refused, so that it is told when it would not be any more."""

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from execpool.core.model import Backend, BudgetUse, Pool
 from execpool.providers.e2b.book import Book, Stake
 from execpool.providers.e2b.desk import Desk
 from execpool.providers.e2b.holds import Watches
 from execpool.providers.e2b.pool_budgets import PoolBudgets
-from execpool.providers.e2b.records import AccountName
+from execpool.providers.e2b.records import AccountName, account_of
 
 
 @dataclass
@@ -41,6 +42,19 @@ class Desks:
         desk = self._desks.pop(name, None)
         if desk is not None:
             await desk.close()
+
+    def budgets_of(self, pool: Pool) -> list[BudgetUse]:
+        """Return how far the budgets of a pool that count sandboxes have been used."""
+        return self.pools.use_of(pool.uid)
+
+    def backends_of(self, pool: Pool) -> dict[str, Backend]:
+        """Return, by tier, what is known of the account that it draws on."""
+        found = {}
+        for tier in pool.spec.tiers:
+            if tier.e2b is not None:
+                desk = self.of(account_of(pool, tier))
+                found[tier.name] = Backend(desk.name.key, desk.state(), desk.foreign, desk.foreign_since)
+        return found
 
     def _stakes(self) -> Iterator[Stake]:
         for desk in self._desks.values():

@@ -275,10 +275,9 @@ class SlotDriver:
         return Again(desk.book.wrote(await self.writer.write_status(record, expiresAt=format_time(until))))
 
     def _paid_until(self, desk: Desk, record: Record, wanted: float, is_claimed: bool) -> tuple[float, str]:
-        """Return until when a sandbox may live: as wanted when that can be paid for, else as long as is reserved already,
-        and whose money is short.
+        """Return until when a sandbox may live, and whose money is short when that is sooner than wanted.
 
-        A claimed one is paid for in any case: it runs to its end.
+        That is as long as is reserved already. A claimed one is paid for in any case: it runs to its end.
         """
         price = desk.limits.price_of(record)
         reserved = desk.book.grant_of(record, price).until
