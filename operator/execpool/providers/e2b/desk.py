@@ -138,6 +138,7 @@ class Desk:
         """Note that a pool was refused, so that it is told when it would not be any more."""
         self.asked_at = self.watches.steady()
         self.turned_away[wish.pool_uid] = wish
+        self.pools.deny(wish.pool_uid, wish.tier, wish.price)
 
     def admitted(self) -> list[str]:
         """Return the UIDs of pools that were refused and would not be now, and forget them."""

@@ -33,6 +33,8 @@ SHORT_SECONDS = 10.0
 FORGET_SECONDS = 300.0
 """A pool that nobody has looked at for so long is gone."""
 LONGEST_HOLD = 60.0
+TOLD_SECONDS = 75.0
+"""A budget is exhausted for so long after it last held back something; what is wanted is tried once a minute at least."""
 MOST_KEPT = 512
 
 
@@ -48,8 +50,8 @@ class _Pool:
     prices: dict[str, int] = field(default_factory=dict)
     """Of the last sandbox that was wanted, by tier."""
     buckets: dict[str, Bucket] = field(default_factory=dict)
-    denied: set[str] = field(default_factory=set)
-    """Budgets that have held back something since they began to hold."""
+    denied: dict[str, float] = field(default_factory=dict)
+    """When each budget last held back something that was wanted."""
 
 
 @dataclass
@@ -124,7 +126,17 @@ class PoolBudgets:
         """Return why a record's sandbox may not be asked for now; None when it may."""
         if record.pool_uid not in self._pools:
             return Hold(Reason.ACCOUNT_AWAITED, "the operator has not looked at the pool yet", 0.5)
-        return self._first(record.pool_uid, record.spec.tier, lambda budget: self._ask_hold(record, budget))
+        hold = self._first(record.pool_uid, record.spec.tier, lambda budget: self._ask_hold(record, budget))
+        if hold is not None:
+            self.deny(record.pool_uid, record.spec.tier, 0)
+        return hold
+
+    def deny(self, pool_uid: str, tier: str, price: int) -> None:
+        """Note which budgets hold back a sandbox that is wanted."""
+        pool = self._pools.get(pool_uid)
+        for budget in pool.budgets if pool is not None else ():
+            if budget.counts(tier) and self._record_hold(pool_uid, budget, price) is not None:
+                pool.denied[budget.name] = self.watches.steady()  # type: ignore[union-attr]
 
     def take(self, record: Record) -> float:
         """Take one creation from each bucket that counts a record; return 0, or the seconds until all have one."""
@@ -148,7 +160,7 @@ class PoolBudgets:
                 window = self._window(record.pool_uid, name, limit, seconds, tier)
                 if window.left < amount:
                     if (pool := self._pools.get(record.pool_uid)) is not None:
-                        pool.denied.add(name)
+                        pool.denied[name] = self.watches.steady()
                     return (
                         f"of the {dollars(limit)} that budget {name} of its pool allows in {seconds} s nothing is left"
                     )
@@ -163,9 +175,8 @@ class PoolBudgets:
 
     def _use(self, pool_uid: str, pool: _Pool, budget: Budget) -> BudgetUse:
         hold = self._record_hold(pool_uid, budget, 0)
-        if hold is None:
-            pool.denied.discard(budget.name)
-        told = hold.message if hold is not None and budget.name in pool.denied else ""
+        recently = self.watches.steady() - pool.denied.get(budget.name, float("-inf")) < TOLD_SECONDS
+        told = hold.message if hold is not None and recently else ""
         if budget.resource is BudgetResource.SANDBOXES:
             left = budget.limit - len(self._wanted(pool_uid, budget))
             return BudgetUse(budget.name, budget.limit, max(left, 0), None, told)
@@ -184,8 +195,6 @@ class PoolBudgets:
             return None
         for budget in pool.budgets:
             if budget.counts(tier) and (hold := hold_of(budget)) is not None:
-                if hold.reason is Reason.BUDGET_EXHAUSTED:
-                    pool.denied.add(budget.name)
                 return hold
         return None
 
