@@ -37,6 +37,11 @@ def _budget(content: str) -> str:
     return f"{{budgets: [{{{content}}}], {_tier()}}}"
 
 
+def _capacity(content: str) -> str:
+    limit = "" if "limit" in content else ", limit: 1"
+    return f"{{budgets: [{{name: a, {content}{limit}}}], tiers: [{{name: e2b, e2b: {{accountRef: {{name: m}}, max: 2}}}}]}}"
+
+
 def _limits(content: str) -> str:
     return _tier(f"max: 6, resources: {{limits: {{{content}}}}}")
 
@@ -104,6 +109,14 @@ budgets:
 - {name: per-user, resource: Executions, scope: User, limit: 120}
 - {name: per-user-slots, resource: Concurrency, scope: User, limit: 4, onExhausted: Refuse}
 tiers: [{name: e2b, e2b: {accountRef: {name: main}, max: 16}}]
+""",
+    "budgets of capacity": """
+scaledTier: e2b
+budgets:
+- {name: daily, resource: SpendMicroUSD, limit: 20000000, windowSeconds: 86400, onExhausted: Refuse}
+- {name: creates, resource: Creates, tier: e2b, limit: 100, windowSeconds: 3600, burst: 5}
+- {name: sandboxes, resource: Sandboxes, scope: Pool, limit: 8}
+tiers: [{name: local, pods: {max: 4, warm: 1}}, {name: e2b, e2b: {accountRef: {name: main}, max: 16}}]
 """,
     "Monty before Python": _two("max: 6, runtime: Monty", "max: 6, warm: 1", "scaledTier: a, "),
     "a bare None, which YAML takes for text": _tier("max: 6, network: None"),
@@ -226,8 +239,19 @@ INVALID_POOLS = (
     ),
     Invalid("a budget of nothing", _budget("name: a, resource: Executions, limit: 0"), "spec.budgets[0].limit"),
     Invalid("a budget without a limit", _budget("name: a, resource: Executions"), "spec.budgets[0].limit"),
+    Invalid("money of a pool that spends none", _budget("name: a, resource: SpendMicroUSD, limit: 1"), "spec.budgets"),
     Invalid(
-        "a budget of a later release", _budget("name: a, resource: SpendMicroUSD, limit: 1"), "spec.budgets[0].resource"
+        "a budget of sandboxes for a tier of pods",
+        "{scaledTier: a, budgets: [{name: a, resource: Creates, tier: b, limit: 1}],"
+        " tiers: [{name: a, e2b: {accountRef: {name: m}, max: 2}}, {name: b, pods: {max: 1}}]}",
+        "spec.budgets",
+    ),
+    Invalid("sandboxes in a window", _capacity("resource: Sandboxes, windowSeconds: 60"), "spec.budgets[0].resource"),
+    Invalid("a burst of money", _capacity("resource: SpendMicroUSD, burst: 2"), "spec.budgets[0].resource"),
+    Invalid("sandboxes of each user", _capacity("resource: Sandboxes, scope: User"), "spec.budgets[0].scope"),
+    Invalid("money as a fraction", _capacity("resource: SpendMicroUSD, limit: 0.5"), "spec.budgets[0].limit"),
+    Invalid(
+        "more money than there is", _capacity("resource: SpendMicroUSD, limit: 1000000000001"), "spec.budgets[0].limit"
     ),
     Invalid(
         "a budget for nobody we know",

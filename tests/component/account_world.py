@@ -18,7 +18,7 @@ from execpool.controller.equipping import Equipper
 from execpool.controller.events import EventRecorder
 from execpool.controller.pools import PoolRef, ref_of
 from execpool.controller.reconcile import Reconciler
-from execpool.core.model import Demand
+from execpool.core.model import Demand, Use
 from execpool.core.proof import KeyRing, RootKey
 from execpool.core.times import format_time
 from execpool.kube.errors import KubeError
@@ -86,6 +86,8 @@ class AccountWorld:
     comes_back: bool = True
     """Whether an operator that died is started again."""
     waiting: dict[str, int] = field(default_factory=dict)
+    use: Use | None = None
+    """What a gateway says of the executions."""
     effects: list[str] = field(default_factory=list)
     unannounced: int = 0
     """Sandboxes of ours that were made although no record stood for them."""
@@ -134,6 +136,9 @@ class AccountWorld:
             effects=Effects(self.kube, provider, clock),
             recorder=EventRecorder(self.kube, "operator-0"),
             demand_of=lambda _pool: Demand(dict(self.waiting)),
+            use_of=lambda _pool: self.use,
+            budgets_of=self.rounds.desks.budgets_of,
+            backends_of=self.rounds.desks.backends_of,
             clock=clock,
             empty_list_pause=0.0,
         )

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from execpool.api.fields import Message, ObjectName, OptionalObjectName, ShortText, TierName
+from execpool.api.fields import Message, ObjectName, OptionalObjectName, ShortText, TierName, list_map
 from execpool.api.model import Model, Rule
 from execpool.api.status import ConditionList
 
@@ -183,6 +183,27 @@ class Spend(Model):
     """Reserved for deadlines that have been granted and have not passed."""
 
 
+class PoolSpend(Model):
+    """What one budget of a pool has spent here, as far as no record of a sandbox tells it any more."""
+
+    pool_uid: ShortText = Field(alias="poolUID")
+    """UID of the pool."""
+    budget: TierName
+    """Name of the budget in the pool's spec."""
+    pool: ShortText
+    """Namespace and name of the pool."""
+    tier: TierName | None = None
+    """The tier that the budget counts; absent means all of kind e2b."""
+    limit_micro_usd: Annotated[int, Field(ge=1)] = Field(alias="limitMicroUSD")
+    """Its limit when this was written."""
+    window_seconds: Annotated[int, Field(ge=1)]
+    """Length of its window."""
+    window_start: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    """Begin of the window that `settledMicroUSD` is of."""
+    settled_micro_usd: Annotated[int, Field(ge=0)] = Field(default=0, alias="settledMicroUSD")
+    """Spent in that window for sandboxes that have ended."""
+
+
 class E2BAccountStatus(Model):
     """Observed state of an account. Written by the operator alone."""
 
@@ -198,6 +219,10 @@ class E2BAccountStatus(Model):
     """What refusals have taught."""
     spend: Spend = Field(default_factory=Spend)
     """Money in the current window."""
+    pool_spend: Annotated[list[PoolSpend], Field(max_length=512, json_schema_extra=list_map("poolUID", "budget"))] = (
+        Field(default_factory=list)
+    )
+    """Of each budget of money of each pool that draws on this account: written before the record of a sandbox goes."""
 
 
 class SandboxPhase(StrEnum):

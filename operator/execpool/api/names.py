@@ -26,6 +26,8 @@ ANNOTATION_KEY_ID = f"{GROUP}/key-id"
 ANNOTATION_DEMAND = f"{GROUP}/demand"
 ANNOTATION_ISOLATION = f"{GROUP}/isolation"
 """On an executor's pod, by its node: the rank of what it really is, where that is below what the pod asks for."""
+ANNOTATION_USE = f"{GROUP}/use"
+"""On a gateway's Lease, beside its demand: figures of the last minute, which wake nobody."""
 ANNOTATION_EPOCH = f"{GROUP}/operator-epoch"
 
 KEY_PREFIX = "ep_"
@@ -50,6 +52,8 @@ class ConditionType(StrEnum):
     STALLED = "Stalled"
     WARM_POOL_FILLED = "WarmPoolFilled"
     TIERS_AVAILABLE = "TiersAvailable"
+    BUDGET_AVAILABLE = "BudgetAvailable"
+    POOL_IN_USE = "PoolInUse"
     ISOLATION_VERIFIED = "IsolationVerified"
 
 
@@ -97,6 +101,11 @@ class Reason(StrEnum):
     """A sandbox was asked for and no answer came: it is looked for."""
     # TiersAvailable
     AVAILABLE = "Available"
+    # PoolInUse
+    IN_USE = "InUse"
+    NO_DEMAND = "NoDemand"
+    BYPASSED = "Bypassed"
+    """Others use the account while nobody uses the pool: something goes around it."""
     # IsolationVerified
     VERIFIED = "Verified"
     NOT_VERIFIED_YET = "NotVerifiedYet"

@@ -45,8 +45,40 @@ class TierStatus(Model):
     """Held by one principal each."""
     terminating: int
     """Ending."""
+    breaker: ShortText = ""
+    """Whether the tier's backend is asked: Closed, Open or HalfOpen; empty for pods."""
     message: Message = ""
     """Why the tier is not as wanted; empty when it is."""
+
+
+class BudgetStatus(Model):
+    """How far a budget has been used, when that was last written."""
+
+    name: TierName
+    """Name of the budget."""
+    limit: Annotated[int, Field(ge=0)]
+    """Its limit."""
+    remaining: Annotated[int, Field(ge=0)] = 0
+    """What could be had of it at once."""
+    resets_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None = None
+    """When nothing of it is used any more, as things stand; absent when that depends on what ends."""
+    message: Message = ""
+    """What it holds back, with numbers; empty while it holds back nothing."""
+
+
+class ExecutionFigures(Model):
+    """Executions of one minute."""
+
+    count: Annotated[int, Field(ge=0)] = 0
+    """Executions that were answered."""
+    warm_hits: Annotated[int, Field(ge=0)] = 0
+    """Of them, those that found an executor that was ready before they came."""
+    offloaded: Annotated[int, Field(ge=0)] = 0
+    """Of them, those that no E2B sandbox ran."""
+    refused: Annotated[int, Field(ge=0)] = 0
+    """Refused."""
+    wait_milliseconds: Annotated[int, Field(ge=0)] = 0
+    """Median wait for an executor."""
 
 
 ConditionList = Annotated[
@@ -61,7 +93,7 @@ class ExecutionPoolStatus(Model):
     observed_generation: int = 0
     """The generation that this status speaks about."""
     conditions: ConditionList = Field(default_factory=list)
-    """Ready; Reconciling and Stalled while true; WarmPoolFilled, TiersAvailable, IsolationVerified."""
+    """Ready; Reconciling and Stalled while true; WarmPoolFilled, TiersAvailable, BudgetAvailable, PoolInUse, IsolationVerified."""
     replicas: int = 0
     """Unclaimed executors (ready and starting) of the scaled tier."""
     ready_replicas: int = 0
@@ -78,6 +110,14 @@ class ExecutionPoolStatus(Model):
         default_factory=list
     )
     """Per tier."""
+    budgets: Annotated[list[BudgetStatus], Field(max_length=16, json_schema_extra=list_map("name"))] = Field(
+        default_factory=list
+    )
+    """Per budget, at `figuresAt`."""
+    executions: ExecutionFigures | None = None
+    """The minute before `figuresAt`."""
+    figures_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None = None
+    """When `budgets` and `executions` were taken: they are written with the next change of anything else, once a minute at most."""
 
 
 class ExecutionKeyStatus(Model):

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import AwareDatetime, Field, StrictBool, StringConstraints
 
-from execpool.api.budgets import Budget, BudgetResource, BudgetScope, OnExhausted
+from execpool.api.budgets import CAPACITY, Budget, BudgetResource, BudgetScope, OnExhausted
 from execpool.api.e2b import (
     E2BAccountSpec,
     E2BAccountStatus,
@@ -179,6 +179,17 @@ class ExecutionPoolSpec(Model):
             holds=lambda self: {budget.tier for budget in self.budgets} <= {None, *(tier.name for tier in self.tiers)},
             field_path=".budgets",
         ),
+        Rule(
+            cel="!has(self.budgets) || self.budgets.all(b, !(b.resource in ['Creates', 'Sandboxes', 'SpendMicroUSD'])"
+            " || self.tiers.exists(t, has(t.e2b) && (!has(b.tier) || t.name == b.tier)))",
+            message="Creates, Sandboxes and SpendMicroUSD count E2B sandboxes: the tier of such a budget must be of kind e2b",
+            holds=lambda self: all(
+                any(tier.e2b is not None and budget.counts(tier.name) for tier in self.tiers)
+                for budget in self.budgets
+                if budget.resource in CAPACITY
+            ),
+            field_path=".budgets",
+        ),
     )
 
     replicas: Annotated[int, Field(ge=0, le=1000, strict=True)] = 1
@@ -194,7 +205,7 @@ class ExecutionPoolSpec(Model):
     budgets: Annotated[list[Budget], Field(max_length=16, json_schema_extra=list_map("name"))] = Field(
         default_factory=list
     )
-    """Limits of this pool's executions; those of the account hold above them."""
+    """Limits of this pool; those of the account hold above them, and the strictest wins."""
     queue: Queue = Field(default_factory=Queue)
     """How executions wait when every executor is busy."""
 

@@ -15,16 +15,16 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from execpool.api.e2b import E2BAccountSpec, E2BAccountStatus, LearnedLimits
+from execpool.api.e2b import E2BAccountSpec, E2BAccountStatus, LearnedLimits, PoolSpend
 from execpool.api.names import Reason
 from execpool.controller.equipping import Equipper
 from execpool.core.account_status import AccountView, figures_differ_only, summarize_account
-from execpool.core.spending import reserved_for, spent_for, window
+from execpool.core.budget import SpendWindow
+from execpool.core.spending import reserved_for, settled, spent_for, window
 from execpool.core.times import format_seconds
 from execpool.kube.client import Kube, Object
 from execpool.kube.errors import ConflictError, FencedError, ForbiddenError, KubeError, NotFoundError
 from execpool.kube.kinds import ACCOUNTS, NAMESPACES, SANDBOXES
-from execpool.providers.e2b.book import grant_of
 from execpool.providers.e2b.desk import Desk
 from execpool.providers.e2b.desks import Desks
 from execpool.providers.e2b.errors import E2BError
@@ -108,6 +108,7 @@ class AccountRounds:
             await desk.tidy()
         fault = (account.fault if account else None) or await self._name_cluster()
         await self.equipper.equip(desk, account.spec if account else None, fault)
+        desk.pools.read(name, account.status.pool_spend if account else ())
         if account is not None:
             self._count_money(desk, account)
         for pool_uid in desk.admitted():
@@ -244,11 +245,7 @@ class AccountRounds:
 
     async def _write_status(self, desk: Desk, works: _Works, account: Account, over: list[Record]) -> float:
         now = self.driver.clock()
-        spend = desk.limits.spend
-        for record in over:
-            grant = grant_of(record, desk.limits.price_of(record))
-            ended = spent_for(grant, now, spend.start) if record.status.sandbox_id else 0
-            spend = spend.settle(reserved_for(grant, spend.start), ended)
+        spend, pool_spend = _settled(desk, over, now)
         hold = desk.closed or desk.hold_of_breaker()
         view = AccountView(
             generation=account.generation,
@@ -259,6 +256,7 @@ class AccountRounds:
                 creates_per_minute=desk.limits.rate.per_minute, sandboxes=desk.limits.number.sandboxes
             ),
             spend=spend,
+            pool_spend=pool_spend,
             reason=hold.reason if hold else None,
             message=hold.message if hold else "",
         )
@@ -274,7 +272,24 @@ class AccountRounds:
         name = desk.name
         await self.kube.patch(ACCOUNTS, name.namespace, name.name, body, subresource="status")
         works.status_written = now
+        desk.pools.read(name, status.pool_spend)
         return LONGEST_REST
+
+
+def _settled(desk: Desk, over: list[Record], now: float) -> tuple[SpendWindow, list[PoolSpend]]:
+    """Return the account's money, and what its pools' budgets have spent, once these records are gone."""
+    spend, entries = desk.limits.spend, desk.pools.to_keep(desk.name)
+    for record in over:
+        grant = desk.book.grant_of(record, desk.limits.price_of(record))
+        ended = spent_for(grant, now, spend.start) if record.status.sandbox_id else 0
+        spend = spend.settle(reserved_for(grant, spend.start), ended)
+        if record.status.sandbox_id:
+            entries = [settled(one, grant, now) if _is_of(one, record) else one for one in entries]
+    return spend, entries
+
+
+def _is_of(entry: PoolSpend, record: Record) -> bool:
+    return entry.pool_uid == record.pool_uid and entry.tier in (None, record.spec.tier)
 
 
 def _account(wire: Object) -> Account:

@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from execpool.api.names import ANNOTATION_DEMAND
+from execpool.api.names import ANNOTATION_DEMAND, ANNOTATION_USE
 from execpool.core.demand import read_demand
-from execpool.core.model import Demand
+from execpool.core.model import Demand, Use
+from execpool.core.use import read_use
 from execpool.kube.client import EventType, Object
 
 GATEWAY_LEASES = "execpool.dev/component=gateway"
@@ -21,6 +22,7 @@ DEFAULT_LIFETIME = 60.0
 @dataclass(frozen=True)
 class _Heard:
     annotation: str
+    use: str
     renewed: str
     at: float
     lifetime: float
@@ -38,19 +40,28 @@ class DemandBoard:
         """Take in one change of a gateway's Lease."""
         name = lease["metadata"]["name"]
         before = self._heard.pop(name, None)
-        annotation = (lease["metadata"].get("annotations") or {}).get(ANNOTATION_DEMAND, "")
+        annotations = lease["metadata"].get("annotations") or {}
+        annotation = annotations.get(ANNOTATION_DEMAND, "")
         if type_ is EventType.DELETED:
             annotation = ""
         else:
             spec = lease.get("spec") or {}
             lifetime = float(spec.get("leaseDurationSeconds") or DEFAULT_LIFETIME)
-            self._heard[name] = _Heard(annotation, str(spec.get("renewTime")), self.clock(), lifetime)
+            self._heard[name] = _Heard(
+                annotation, annotations.get(ANNOTATION_USE, ""), str(spec.get("renewTime")), self.clock(), lifetime
+            )
         previous = before.annotation if before else ""
         if previous != annotation:
             self.on_change(previous, annotation)
 
     def of(self, pool: str) -> Demand:
         """Return the demand of one pool (`namespace/name`) over all living gateways."""
+        return read_demand([heard.annotation for heard in self._living()], pool)
+
+    def use_of(self, pool: str) -> Use | None:
+        """Return what living gateways say of the executions of one pool; None when none speaks of it."""
+        return read_use([heard.use for heard in self._living()], pool)
+
+    def _living(self) -> list[_Heard]:
         now = self.clock()
-        living = [heard.annotation for heard in self._heard.values() if now - heard.at <= heard.lifetime]
-        return read_demand(living, pool)
+        return [heard for heard in self._heard.values() if now - heard.at <= heard.lifetime]

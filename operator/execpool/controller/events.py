@@ -31,8 +31,12 @@ _GOOD_WHEN = {
     ConditionType.WARM_POOL_FILLED: "True",
     ConditionType.TIERS_AVAILABLE: "True",
     ConditionType.STALLED: "False",
+    ConditionType.BUDGET_AVAILABLE: "True",
+    ConditionType.POOL_IN_USE: "True",
     ConditionType.ISOLATION_VERIFIED: "True",
 }
+_ONLY_TROUBLE = frozenset({ConditionType.BUDGET_AVAILABLE, ConditionType.POOL_IN_USE})
+"""Told when they turn False, and when they turn back; that all is well from the start is no event."""
 _QUIET = frozenset({"Filling", "Deleting", "MaxReached"})
 """Reasons of an ordinary way through, told as Normal."""
 
@@ -59,6 +63,8 @@ def transitions(before: ExecutionPoolStatus, after: ExecutionPoolStatus) -> list
         if now is None or (was is not None and (was.status, was.reason) == (now.status, now.reason)):
             continue
         if now.status == "Unknown" or (was is not None and {was.reason, now.reason} <= _EBB_AND_FLOW):
+            continue
+        if type_ in _ONLY_TROUBLE and now.status == good and (was is None or was.status != "False"):
             continue
         normal = now.status == good or now.reason in _QUIET
         notes.append(Note("Normal" if normal else "Warning", now.reason, now.message, type_))

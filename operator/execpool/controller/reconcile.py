@@ -15,7 +15,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -28,9 +28,10 @@ from execpool.controller.events import EventRecorder, transitions
 from execpool.controller.pools import PoolRef, as_written, read_pool
 from execpool.core.actions import ApplyPolicies, CreateExecutors, ReleaseFinalizer
 from execpool.core.backoff import backoff
-from execpool.core.model import Demand, Finding, Pool, Snapshot
+from execpool.core.budget_use import all_budgets
+from execpool.core.model import Backend, BudgetUse, Demand, Finding, Pool, Snapshot, Use
 from execpool.core.planning import plan
-from execpool.core.status import acknowledge, condition, stalled_by, summarize
+from execpool.core.status import acknowledge, condition, differ, stalled_by, summarize
 from execpool.kube.client import Kube
 from execpool.kube.errors import FencedError, ForbiddenError, KubeError, NotFoundError
 from execpool.kube.kinds import POOLS, RUNTIME_CLASSES
@@ -55,6 +56,12 @@ class Reconciler:
     effects: Effects
     recorder: EventRecorder
     demand_of: Callable[[str], Demand]
+    use_of: Callable[[str], Use | None] = lambda _key: None
+    """What gateways tell of the executions of a pool (`namespace/name`)."""
+    budgets_of: Callable[[Pool], Sequence[BudgetUse]] = lambda _pool: ()
+    """How far those budgets have been used that the operator keeps."""
+    backends_of: Callable[[Pool], Mapping[str, Backend]] = lambda _pool: {}
+    """What is known of the accounts that its tiers draw on."""
     user_namespaces: bool = True
     containers: bool = True
     start_timeout: float = 300.0
@@ -103,6 +110,9 @@ class Reconciler:
             now=self.clock(),
             template_hashes={tier.name: self.provider.template_hash(tier) for tier in pool.spec.tiers},
             demand=self.demand_of(pool.key),
+            use=(use := self.use_of(pool.key)),
+            budgets=tuple(all_budgets(pool.spec, self.budgets_of(pool), use)),
+            backends=self.backends_of(pool),
             runtime_classes=runtime_classes,
             failures=self.effects.failures_of(pool),
             user_namespaces=self.user_namespaces,
@@ -140,7 +150,7 @@ class Reconciler:
         """Write status, events and gauges as far as they differ; return when to look again."""
         status = summarize(snapshot, findings, self._timestamp())
         self._measure(pool, status)
-        if status == pool.status:
+        if not differ(pool.status, status):
             return due
         notes = transitions(pool.status, status)
         waited = self.clock() - self._status_written.get(pool.uid, 0.0)

@@ -70,6 +70,9 @@ class Term:
             effects=effects,
             recorder=EventRecorder(operator.kube, settings.pod_name),
             demand_of=self.board.of,
+            use_of=self.board.use_of,
+            budgets_of=rounds.desks.budgets_of,
+            backends_of=rounds.desks.backends_of,
             user_namespaces=settings.user_namespaces,
             start_timeout=settings.start_timeout_seconds,
         )

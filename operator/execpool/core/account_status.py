@@ -12,7 +12,7 @@ A full account, a spent budget and a rate that was learned leave it Ready: they 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from execpool.api.e2b import E2BAccountStatus, LearnedLimits, SandboxCount, Spend
+from execpool.api.e2b import E2BAccountStatus, LearnedLimits, PoolSpend, SandboxCount, Spend
 from execpool.api.names import ConditionType, Reason
 from execpool.api.status import Condition
 from execpool.core.budget import SpendWindow
@@ -30,6 +30,7 @@ class AccountView:
     breaker: str
     learned: LearnedLimits
     spend: SpendWindow
+    pool_spend: Sequence[PoolSpend] = ()
     reason: Reason | None = None
     """Why nothing is asked of it; None while nothing holds it back."""
     message: str = ""
@@ -51,11 +52,16 @@ def summarize_account(before: E2BAccountStatus, view: AccountView, timestamp: st
             settled_micro_usd=view.spend.settled,
             reserved_micro_usd=view.spend.reserved,
         ),
+        pool_spend=list(view.pool_spend),
     )
 
 
 def figures_differ_only(before: E2BAccountStatus, after: E2BAccountStatus) -> bool:
     """True when nothing has changed that somebody may wait for: such a status can be written a little later."""
+    if {(one.pool_uid, one.budget) for one in before.pool_spend} != {
+        (one.pool_uid, one.budget) for one in after.pool_spend
+    }:
+        return False  # a pool with a new budget may not have a sandbox before it is here
     return [(one.type, one.status, one.reason, one.message) for one in before.conditions] == [
         (one.type, one.status, one.reason, one.message) for one in after.conditions
     ]

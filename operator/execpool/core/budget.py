@@ -76,6 +76,10 @@ class Bucket:
         room = now * self.rate.limit + self._early - self._arrival
         return min(room // self._interval + 1, self.rate.burst) if room >= 0 else 0
 
+    def full_at(self) -> int:
+        """Return when, in ns, it is again as one that nobody has used."""
+        return -(-self._arrival // self.rate.limit)
+
     def renewed(self, rate: Rate, now: int) -> "Bucket":
         """Return the bucket of another rate that begins empty: what the old one has let through is not forgotten."""
         return self if rate == self.rate else Bucket(rate, now)

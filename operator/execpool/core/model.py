@@ -85,6 +85,54 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class BudgetUse:
+    """How far one budget of a pool has been used."""
+
+    name: str
+    limit: int
+    remaining: int
+    resets_at: float | None = None
+    """UNIX seconds at which nothing of it is used any more, as things stand; None when nobody can know."""
+    exhausted: str = ""
+    """One sentence with the numbers while it holds back something that is wanted; empty while it does not."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What is known of the account that a tier draws on."""
+
+    account: str
+    """`namespace/name`."""
+    breaker: str
+    foreign: int = 0
+    """Sandboxes of others."""
+    foreign_since: float | None = None
+    """UNIX seconds since when there have been some at every look; None while there are none."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """What gateways say of one pool's executions; counts are of the last minute."""
+
+    executions: int = 0
+    warm_hits: int = 0
+    """Executions that found an executor that was ready before they came."""
+    offloaded: int = 0
+    """Executions that no E2B sandbox ran."""
+    refused: int = 0
+    waiting: int = 0
+    running: int = 0
+    wait_seconds: float = 0.0
+    """Median wait for an executor."""
+    last_at: float = 0.0
+    """UNIX seconds of the last execution; 0 when there was none since `since`."""
+    since: float = 0.0
+    """UNIX seconds since when the gateway has counted."""
+    budgets: tuple[BudgetUse, ...] = ()
+    """Of Executions and Concurrency."""
+
+
+@dataclass(frozen=True)
 class Demand:
     """What the gateways say about one pool. `waiting` counts executors wanted by tier, not requests."""
 
@@ -131,6 +179,12 @@ class Snapshot:
     template_hashes: Mapping[str, str]
     """Hash of the executor template that each tier's spec asks for."""
     demand: Demand = field(default_factory=Demand)
+    use: Use | None = None
+    """None while no gateway has told."""
+    budgets: tuple[BudgetUse, ...] = ()
+    """In the spec's order."""
+    backends: Mapping[str, Backend] = field(default_factory=dict)
+    """By tier; those of kind e2b."""
     runtime_classes: frozenset[str] | None = None
     """RuntimeClasses of the cluster; None when no tier names one, or they cannot be read."""
     failures: Mapping[str, CreateFailure] = field(default_factory=dict)

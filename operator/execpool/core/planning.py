@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from execpool.api.budgets import BudgetResource
 from execpool.api.names import FINALIZER, Reason
 from execpool.api.v1alpha1 import DeletionPolicy, Tier
 from execpool.core.actions import (
@@ -103,6 +104,13 @@ def desired_warm(snapshot: Snapshot, tier: Tier) -> int:
     if pool.spec.suspend or pool.deleted_at is not None:
         return 0
     return min(pool.spec.warm(tier), tier.sizing.max)
+
+
+def most_allowed(snapshot: Snapshot, tier: Tier) -> int:
+    """Return how many executors of a tier there may be at any time: `max`, or a budget of sandboxes that is stricter."""
+    budgets = snapshot.pool.spec.budgets if tier.e2b is not None else ()
+    numbers = [one.limit for one in budgets if one.resource is BudgetResource.SANDBOXES and one.counts(tier.name)]
+    return min([tier.sizing.max, *numbers])
 
 
 def is_outdated(snapshot: Snapshot, executor: Executor) -> bool:
@@ -206,8 +214,10 @@ def _reclaim_idle(snapshot: Snapshot, tier: Tier, members: Sequence[Executor]) -
 
 def _trim(snapshot: Snapshot, members: Sequence[Executor], target: int, tier: Tier) -> Iterator[RetireExecutor]:
     fresh = [member for member in members if member.unclaimed and not _is_stale(snapshot, tier, member)]
+    held = sum(member.counts and not member.unclaimed for member in members)
+    wanted = min(target, max(most_allowed(snapshot, tier) - held, 0))
     by_worth = sorted(fresh, key=lambda member: (member.phase is Phase.READY, -member.created_at))
-    for member in by_worth[: max(0, len(fresh) - target)]:
+    for member in by_worth[: max(0, len(fresh) - wanted)]:
         yield RetireExecutor(member, Expect.WARM, Reason.SURPLUS)
 
 

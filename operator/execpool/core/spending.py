@@ -7,15 +7,16 @@ and the account's status:
     settled    ended sandboxes of this window, kept in the status, written before their records go
     reserved   of each record: from its begin, or the window's, to the deadline that was granted or may have been
 
-A crash between the two counts one sandbox twice, never none.
+A crash between the two counts one sandbox twice, never none. A pool's budgets of money are counted in the same way: what
+their ended sandboxes cost is in the account's status too, and written with it.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from execpool.api.e2b import Prices, Spend
+from execpool.api.e2b import PoolSpend, Prices, Spend
 from execpool.core.budget import SpendWindow
-from execpool.core.times import parse_time
+from execpool.core.times import format_seconds, parse_time
 
 DAY_SECONDS = 86400
 NO_LIMIT = 10**15
@@ -51,11 +52,55 @@ def window(limit: int | None, kept: Spend, grants: Iterable[Grant], now: float) 
         grants: of the records there are.
         now: UNIX seconds.
     """
-    start = int(now) - int(now) % DAY_SECONDS
-    same = int(parse_time(kept.window_start)) == start
+    start = window_start(DAY_SECONDS, now)
     reserved = sum(reserved_for(grant, start) for grant in grants)
-    settled = kept.settled_micro_usd if same else 0
+    settled = kept.settled_micro_usd if int(parse_time(kept.window_start)) == start else 0
     return SpendWindow(NO_LIMIT if limit is None else limit, DAY_SECONDS, start, settled, reserved)
+
+
+def pool_window(
+    limit: int, seconds: int, kept: Iterable[PoolSpend], grants: Iterable[Grant], now: float
+) -> SpendWindow:
+    """Return the window of a pool's budget that `now` lies in.
+
+    Args:
+        limit: micro-dollars in a window.
+        seconds: length of the window.
+        kept: what the statuses of its accounts have of this budget.
+        grants: of the pool's records.
+        now: UNIX seconds.
+    """
+    start = window_start(seconds, now)
+    reserved = sum(reserved_for(grant, start) for grant in grants)
+    return SpendWindow(limit, seconds, start, sum(settled_in(one, seconds, start) for one in kept), reserved)
+
+
+def settled_in(kept: PoolSpend, seconds: int, start: int) -> int:
+    """Return what an entry says of the window of this length that begins then: nothing, when it is of another one.
+
+    One of another length says how much, not when; all of it counts until its own window has passed.
+    """
+    began = int(parse_time(kept.window_start))
+    if kept.window_seconds == seconds:
+        return kept.settled_micro_usd if began == start else 0
+    return kept.settled_micro_usd if began + kept.window_seconds > start else 0
+
+
+def settled(kept: PoolSpend, grant: Grant, ended_at: float) -> PoolSpend:
+    """Return an entry once a sandbox of the pool has ended."""
+    start = window_start(kept.window_seconds, ended_at)
+    total = settled_in(kept, kept.window_seconds, start) + spent_for(grant, ended_at, start)
+    return kept.model_copy(update={"window_start": format_seconds(start), "settled_micro_usd": total})
+
+
+def window_start(seconds: int, now: float) -> int:
+    """Return when the window of this length that `now` lies in has begun: windows begin at multiples of their length."""
+    return int(now) - int(now) % seconds
+
+
+def dollars(micro: int) -> str:
+    """Return an amount as people read it."""
+    return f"${micro / 1_000_000:.{2 if abs(micro) >= 1_000_000 else 4}f}"
 
 
 def reserved_for(grant: Grant, window_start: float) -> int:

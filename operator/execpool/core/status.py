@@ -19,10 +19,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from execpool.api.names import LABEL_POOL, LABEL_TIER, ConditionType, Reason
+from execpool.api.status import BudgetStatus, ExecutionFigures
 from execpool.api.v1alpha1 import Condition, ExecutionPoolStatus, Network, Tier, TierStatus
+from execpool.core.in_use import in_use
 from execpool.core.isolation import isolation_of
 from execpool.core.model import Executor, Finding, Phase, Pool, Snapshot
 from execpool.core.planning import desired_warm, is_outdated
+from execpool.core.times import format_seconds, parse_time
 from execpool.protocol import Egress
 
 STALLING = frozenset(
@@ -38,6 +41,10 @@ STALLING = frozenset(
     }
 )
 """Reasons that waiting does not mend."""
+FIGURES_SECONDS = 60.0
+"""How old figures may be when a status is written."""
+Verdict = tuple[str, str, str, str]
+"""type, status, reason, message."""
 
 
 def summarize(snapshot: Snapshot, findings: Sequence[Finding], timestamp: str) -> ExecutionPoolStatus:
@@ -50,9 +57,11 @@ def summarize(snapshot: Snapshot, findings: Sequence[Finding], timestamp: str) -
         *_stalled(findings),
         _filled(tiers, findings),
         _tiers_available(snapshot, findings),
+        _budget_available(snapshot, findings),
+        in_use(snapshot),
         _isolation(snapshot),
     ]
-    return ExecutionPoolStatus(
+    status = ExecutionPoolStatus(
         observed_generation=pool.generation,
         conditions=_conditions(pool, verdicts, timestamp),
         replicas=scaled.ready + scaled.starting,
@@ -63,6 +72,58 @@ def summarize(snapshot: Snapshot, findings: Sequence[Finding], timestamp: str) -
         claimed=sum(tier.claimed for tier in tiers),
         tiers=tiers,
     )
+    return status.model_copy(update=_figures(snapshot, status))
+
+
+def differ(before: ExecutionPoolStatus, after: ExecutionPoolStatus) -> bool:
+    """True when a status is worth a write: figures alone, and the numbers of a pool that is in use, are not."""
+    return _lasting(before) != _lasting(after)
+
+
+def _lasting(status: ExecutionPoolStatus) -> ExecutionPoolStatus:
+    kept = [
+        one.model_copy(update={"message": ""})
+        if one.type == ConditionType.POOL_IN_USE and one.status != "False"
+        else one
+        for one in status.conditions
+    ]
+    return status.model_copy(update={"conditions": kept, "budgets": [], "executions": None, "figures_at": None})
+
+
+def _figures(snapshot: Snapshot, status: ExecutionPoolStatus) -> dict[str, object]:
+    """Return the figures as of now; as they were, while those are younger than a minute and no budget has turned."""
+    was = snapshot.pool.status
+    if not snapshot.budgets and snapshot.use is None:
+        return {}
+    same = _of_budgets(was) == _of_budgets(status)
+    if same and was.figures_at is not None and snapshot.now - parse_time(was.figures_at) < FIGURES_SECONDS:
+        return {"budgets": was.budgets, "executions": was.executions, "figures_at": was.figures_at}
+    use = snapshot.use
+    executions = None
+    if use is not None:
+        executions = ExecutionFigures(
+            count=use.executions,
+            warm_hits=use.warm_hits,
+            offloaded=use.offloaded,
+            refused=use.refused,
+            wait_milliseconds=round(use.wait_seconds * 1000),
+        )
+    budgets = [
+        BudgetStatus(
+            name=one.name,
+            limit=one.limit,
+            remaining=one.remaining,
+            resets_at=None if one.resets_at is None else format_seconds(one.resets_at),
+            message=one.exhausted[:1024],
+        )
+        for one in snapshot.budgets
+    ]
+    return {"budgets": budgets, "executions": executions, "figures_at": format_seconds(snapshot.now)}
+
+
+def _of_budgets(status: ExecutionPoolStatus) -> tuple[str, str] | None:
+    found = condition(status, ConditionType.BUDGET_AVAILABLE)
+    return None if found is None else (found.status, found.message)
 
 
 def acknowledge(pool: Pool, timestamp: str) -> ExecutionPoolStatus:
@@ -88,10 +149,6 @@ def stalled_by(pool: Pool, finding: Finding, timestamp: str) -> ExecutionPoolSta
     verdicts = [(ConditionType.READY, "False", finding.reason, finding.message), *_stalled([finding]), *kept]
     changed = {"observed_generation": pool.generation, "conditions": _conditions(pool, verdicts, timestamp)}
     return pool.status.model_copy(update=changed)
-
-
-Verdict = tuple[str, str, str, str]
-"""type, status, reason, message."""
 
 
 def _ready(snapshot: Snapshot, findings: Sequence[Finding]) -> list[Verdict]:
@@ -187,6 +244,17 @@ def _tiers_available(snapshot: Snapshot, findings: Sequence[Finding]) -> Verdict
     return (ConditionType.TIERS_AVAILABLE, "True", Reason.AVAILABLE, "every tier can serve")
 
 
+def _budget_available(snapshot: Snapshot, findings: Sequence[Finding]) -> Verdict:
+    """Say which budget holds something back: the pool's own, or the account's money above them."""
+    said = [use.exhausted for use in snapshot.budgets if use.exhausted]
+    said = said or [finding.message for finding in findings if finding.reason is Reason.BUDGET_EXHAUSTED]
+    if said:
+        return (ConditionType.BUDGET_AVAILABLE, "False", Reason.BUDGET_EXHAUSTED, "; ".join(said))
+    count = len(snapshot.pool.spec.budgets)
+    message = f"{count} budgets, none of which holds anything back" if count else "the pool declares no budgets"
+    return (ConditionType.BUDGET_AVAILABLE, "True", Reason.AVAILABLE, message)
+
+
 def _isolation(snapshot: Snapshot) -> Verdict:
     """Report what is weaker than it looks: reported by executors about the network, known of user namespaces."""
     isolated = [
@@ -232,6 +300,7 @@ def _tier_status(snapshot: Snapshot, tier: Tier, findings: Sequence[Finding]) ->
         starting=count[Phase.STARTING],
         claimed=count[Phase.CLAIMED],
         terminating=count[Phase.TERMINATING] + count[Phase.EXITING],
+        breaker=backend.breaker if (backend := snapshot.backends.get(tier.name)) is not None else "",
         message=_first_message(finding for finding in findings if finding.tier == tier.name),
     )
 

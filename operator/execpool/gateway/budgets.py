@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from execpool.api.budgets import DEFAULT_WINDOW_SECONDS, Budget, BudgetResource, BudgetScope, OnExhausted
+from execpool.api.budgets import CAPACITY, Budget, BudgetResource, BudgetScope, OnExhausted
 from execpool.core.budget import Rate
 from execpool.core.gates import Gate, RateGate, SlotsGate
 
@@ -23,9 +23,13 @@ class PoolBudgets:
         self._declared: dict[str, _Declared] = {}
 
     def observe(self, budgets: Iterable[Budget]) -> None:
-        """Take in what the spec declares. One that has stayed the same goes on as it is."""
+        """Take in what the spec declares. One that has stayed the same goes on as it is; the operator keeps those of capacity."""
         known = self._declared
-        self._declared = {budget.name: self._observed(known.get(budget.name), budget) for budget in budgets}
+        self._declared = {
+            budget.name: self._observed(known.get(budget.name), budget)
+            for budget in budgets
+            if budget.resource not in CAPACITY
+        }
 
     def gates(self, principal: str, tier: str) -> list[Gate]:
         """Return the gates before a principal's executions on a tier."""
@@ -84,4 +88,4 @@ class _Declared:
 
 
 def _rate(budget: Budget) -> Rate:
-    return Rate(budget.limit, budget.window_seconds or DEFAULT_WINDOW_SECONDS, budget.burst or 1)
+    return Rate(budget.limit, budget.seconds, budget.burst or 1)

@@ -15,6 +15,19 @@ from execpool.providers.e2b.records import Record, Trouble
 DRAFT_SECONDS = 60.0
 
 
+@dataclass(frozen=True)
+class Stake:
+    """One sandbox that is there, or is to be, for a pool."""
+
+    pool_uid: str
+    tier: str
+    grant: Grant
+    is_wanted: bool = True
+    """Not lost: it counts against a number of sandboxes."""
+    is_unsent: bool = True
+    """Nothing has been asked of E2B for it."""
+
+
 @dataclass
 class Book:
     """The records of one account. `on_trouble` is told the UID of a pool whose tier is in other trouble than before."""
@@ -22,16 +35,18 @@ class Book:
     on_trouble: Callable[[str], None] = lambda _pool_uid: None
     records: dict[str, Record] = field(default_factory=dict)
     """By UID, as last read or written."""
-    drafted: dict[str, Grant] = field(default_factory=dict)
+    drafted: dict[str, Stake] = field(default_factory=dict)
     """Records that are being written and have not been seen, by `namespace/name`, with what they may cost."""
+    promised: dict[str, float] = field(default_factory=dict)
+    """By UID of their record: deadlines that have been asked for and are not in the record yet, in UNIX seconds."""
     doubted: set[str] = field(default_factory=set)
     """UIDs of records whose sandbox no list shows: they are asked about one by one."""
     _known: dict[str, Knowledge] = field(default_factory=dict)
     _troubles: dict[str, Trouble] = field(default_factory=dict)
 
-    def draft(self, key: str, grant: Grant) -> None:
+    def draft(self, key: str, stake: Stake) -> None:
         """Note that a record is about to be written: nothing is sent for it before it has been seen."""
-        self.drafted[key] = grant
+        self.drafted[key] = stake
 
     def discard(self, key: str) -> None:
         """Note that a record was not written."""
@@ -43,9 +58,9 @@ class Book:
         for record in records:
             if self.drafted.pop(record.key, None) is not None:
                 self._known[record.uid] = Knowledge(is_unsent=record.spec.attempt == 1)
-        for key in [key for key, grant in self.drafted.items() if now - grant.since > DRAFT_SECONDS]:
+        for key in [key for key, stake in self.drafted.items() if now - stake.grant.since > DRAFT_SECONDS]:
             del self.drafted[key]  # written, and removed before anybody saw it
-        for uid in self._known.keys() - self.records.keys():
+        for uid in (self._known.keys() | self.promised.keys()) - self.records.keys():
             self.forget(uid)
         self.doubted &= self.records.keys()
 
@@ -59,6 +74,7 @@ class Book:
         self.records.pop(uid, None)
         self._known.pop(uid, None)
         self._troubles.pop(uid, None)
+        self.promised.pop(uid, None)
         self.doubted.discard(uid)
 
     def knowledge(self, uid: str) -> Knowledge:
@@ -96,21 +112,32 @@ class Book:
         """Return how many sandboxes of these records there may be."""
         return sum(self._may_have_one(slot) for slot in self.slots())
 
+    def promise(self, uid: str, until: float) -> None:
+        """Note a deadline that is about to be asked for: it is paid for from now on, whatever comes of it."""
+        self.promised[uid] = max(until, self.promised.get(uid, 0.0))
+
+    def grant_of(self, record: Record, price: int) -> Grant:
+        """Return the time that a record's sandbox was granted, or may have been.
+
+        At least its first long deadline: a sandbox that could not be kept for that is not worth being asked for.
+        """
+        slot = record.slot
+        until = max(slot.expires_at, slot.attempt_at + LONG_TTL_SECONDS, self.promised.get(record.uid, 0.0))
+        return Grant(price, slot.attempt_at, until)
+
     def grants(self, price_of: Callable[[Record], int]) -> Iterator[Grant]:
         """Yield the time that was granted, or may have been, with its price."""
+        for stake in self.stakes(price_of):
+            yield stake.grant
+
+    def stakes(self, price_of: Callable[[Record], int]) -> Iterator[Stake]:
+        """Yield what there is or is to be, with what it may cost."""
         for record in self.records.values():
-            yield grant_of(record, price_of(record))
+            slot, grant = record.slot, self.grant_of(record, price_of(record))
+            is_unsent = not self._may_have_one(slot)
+            yield Stake(record.pool_uid, record.spec.tier, grant, slot.phase is not SandboxPhase.LOST, is_unsent)
         yield from self.drafted.values()
 
     def _may_have_one(self, slot: Slot) -> bool:
         known = self.knowledge(slot.uid)
         return slot.phase is not SandboxPhase.LOST and not known.is_gone and not known.is_unsent
-
-
-def grant_of(record: Record, price: int) -> Grant:
-    """Return the time that a record's sandbox was granted, or may have been.
-
-    At least its first long deadline: a sandbox that could not be kept for that is not worth being asked for.
-    """
-    slot = record.slot
-    return Grant(price, slot.attempt_at, max(slot.expires_at, slot.attempt_at + LONG_TTL_SECONDS))

@@ -4,11 +4,11 @@ Every call of every pool on the account goes through its desk, so the account's 
 with nothing: its bucket empty, its breaker closed, its records unread; and until it has been equipped with a spec and a
 key, and has read the records, it lets nothing out.
 
-    hold_for_record   may one more sandbox be planned?     account, namespace, template, breaker, number, money
+    hold_for_record   may one more sandbox be planned?     account, namespace, template, breaker, number, money, pool's budgets
     hold_for_ask      may one be asked for at this moment?  the same, and the rate
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ from execpool.core.spending import cost
 from execpool.providers.e2b.book import Book
 from execpool.providers.e2b.client import E2BApi
 from execpool.providers.e2b.errors import (
+    AnsweredError,
     DeniedError,
     E2BError,
     FullError,
@@ -28,9 +29,11 @@ from execpool.providers.e2b.errors import (
     HeldBackError,
     PacedError,
     RefusedError,
+    UnsentError,
 )
 from execpool.providers.e2b.holds import NOT_LOOKED, Hold, Watches
 from execpool.providers.e2b.limits import Limits
+from execpool.providers.e2b.pool_budgets import PoolBudgets
 from execpool.providers.e2b.records import AccountName, Record
 from execpool.providers.e2b.wire import Created, Listed
 from execpool.telemetry import metrics
@@ -41,6 +44,17 @@ PAUSE_SECONDS = 5.0
 """After a 429 that does not say for how long."""
 
 
+@dataclass(frozen=True)
+class Wish:
+    """One more sandbox for a pool. The price is in nano-dollars per second."""
+
+    pool_uid: str
+    namespace: str
+    tier: str
+    template: str
+    price: int
+
+
 @dataclass
 class Desk:
     """What may be asked of one account, and what is known of it."""
@@ -48,6 +62,7 @@ class Desk:
     name: AccountName
     watches: Watches = field(default_factory=Watches)
     book: Book = field(default_factory=Book)
+    pools: PoolBudgets = field(default_factory=PoolBudgets)
     closed: Hold | None = NOT_LOOKED
     """Why nothing at all may be asked of the account; None while it may."""
     breaker: Breaker = field(default_factory=Breaker)
@@ -55,10 +70,12 @@ class Desk:
     """E2B's words when it last refused the key; empty since it was accepted, or another one came."""
     foreign: int = 0
     """Sandboxes of others at the last sweep."""
+    foreign_since: float | None = None
+    """UNIX seconds since when every sweep has shown some; from the oldest of them at first. None while there are none."""
     asked_at: float = float("-inf")
     """When a pool last wanted to draw on it, by the steady clock."""
-    turned_away: dict[str, tuple[str, str, int]] = field(default_factory=dict)
-    """Pools that wanted one more sandbox and were refused: by UID, their namespace, template and price."""
+    turned_away: dict[str, Wish] = field(default_factory=dict)
+    """What pools wanted and were refused, by their UID."""
     _calls: LearnedRate = field(default_factory=LearnedRate)
     """For how long calls other than creations wait; their rate is far from E2B's limit (20,000 in 30 s)."""
     _api: E2BApi | None = None
@@ -99,25 +116,33 @@ class Desk:
 
     # May it?
 
-    def hold_for_record(self, namespace: str, template: str, price_of_one: int) -> Hold | None:
+    def hold_for_record(self, wish: Wish) -> Hold | None:
         """Return why no record may be written for one more sandbox; None when one may."""
         return (
             self.closed
-            or self.limits.hold_of_namespace(namespace)
+            or self.limits.hold_of_namespace(wish.namespace)
             or self.hold_of_breaker()
-            or self.limits.hold_of_template(template)
+            or self.limits.hold_of_template(wish.template)
             or self.limits.hold_of_number(self.book.planned())
-            or self.limits.hold_of_money(cost(price_of_one, LONG_TTL_SECONDS))
+            or self.limits.hold_of_money(cost(wish.price, LONG_TTL_SECONDS))
+            or self.pools.hold_for_record(wish.pool_uid, wish.tier, wish.price)
         )
 
-    def turn_away(self, pool_uid: str, namespace: str, template: str, price_of_one: int) -> None:
+    def saw_foreign(self, started_at: Sequence[float]) -> None:
+        """Note the sandboxes of others that a sweep has shown, by when each began."""
+        self.foreign = len(started_at)
+        oldest = min((self.watches.clock(), *started_at))
+        self.foreign_since = None if not started_at else min(oldest, self.foreign_since or oldest)
+
+    def turn_away(self, wish: Wish) -> None:
         """Note that a pool was refused, so that it is told when it would not be any more."""
         self.asked_at = self.watches.steady()
-        self.turned_away[pool_uid] = (namespace, template, price_of_one)
+        self.turned_away[wish.pool_uid] = wish
+        self.pools.deny(wish.pool_uid, wish.tier, wish.price)
 
     def admitted(self) -> list[str]:
         """Return the UIDs of pools that were refused and would not be now, and forget them."""
-        pools = [uid for uid, wanted in self.turned_away.items() if self.hold_for_record(*wanted) is None]
+        pools = [uid for uid, wish in self.turned_away.items() if self.hold_for_record(wish) is None]
         for uid in pools:
             del self.turned_away[uid]
         return pools
@@ -131,6 +156,7 @@ class Desk:
             or self.limits.hold_of_template(record.spec.template)
             or self.limits.hold_of_number(self.book.sandboxes())
             or self.limits.hold_of_money(0)
+            or self.pools.hold_for_ask(record)
             or self.limits.hold_of_rate()
         )
 
@@ -146,13 +172,17 @@ class Desk:
         Raises:
             E2BError: HeldBackError when the rate says no after all.
         """
-        wait = self.limits.take()
-        if wait > 0:
+        if (wait := self.pools.take(record)) > 0:
+            raise HeldBackError(Reason.BUDGET_EXHAUSTED, "a budget of the pool paces creations", wait)
+        if (wait := self.limits.take()) > 0:
+            self.pools.give_back(record)
             raise HeldBackError(Reason.RATE_LIMITED, "creations are paced", wait)
         key = f"{record.uid}-{record.spec.attempt}"
         try:
             created = await self._call("Create", lambda api: api.create(record.spec.template, seconds, tag, key))
         except E2BError as error:
+            if isinstance(error, AnsweredError | UnsentError):
+                self.pools.give_back(record)  # nothing came of it; what E2B counts is the account's own rate
             # The one that was refused is counted, and is not there.
             self.limits.refused(record.spec.template, error, self.book.sandboxes() - 1)
             raise

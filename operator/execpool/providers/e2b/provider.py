@@ -31,6 +31,8 @@ from execpool.kube.kinds import SANDBOXES
 from execpool.protocol import Expect
 from execpool.providers.base import ExhaustedError, ProviderError, RejectedError, Retirement, UnavailableError
 from execpool.providers.e2b.addresses import is_e2bs_own
+from execpool.providers.e2b.book import Stake
+from execpool.providers.e2b.desk import Wish
 from execpool.providers.e2b.desks import Desks
 from execpool.providers.e2b.holds import Hold
 from execpool.providers.e2b.records import (
@@ -73,6 +75,7 @@ class E2BProvider:
         return template_hash(tier)
 
     async def observe(self, pool: Pool) -> tuple[Executor, ...]:
+        self.desks.pools.observe(pool)
         listing = await self.kube.list(SANDBOXES, pool.namespace, labels=f"{names.LABEL_POOL_UID}={pool.uid}")
         records, _ = read_records(listing.items)
         return tuple(self._executor(record) for record in records)
@@ -82,15 +85,17 @@ class E2BProvider:
         desk = self.desks.of(account)
         e2b, now = tier.as_e2b(), self.desks.watches.clock()
         price_of_one = price(e2b.vcpus, e2b.memory_mib, desk.limits.spec.prices) if desk.limits.spec is not None else 0
-        hold = desk.hold_for_record(pool.namespace, e2b.template, price_of_one)
+        self.desks.pools.observe(pool)
+        wish = Wish(pool.uid, pool.namespace, tier.name, e2b.template, price_of_one)
+        hold = desk.hold_for_record(wish)
         if hold is not None:
-            desk.turn_away(pool.uid, pool.namespace, e2b.template, price_of_one)
+            desk.turn_away(wish)
             self.desks.on_asked(account)
             raise _error_of(hold)
         name = f"{pool.name[:30]}-{tier.name[:12]}-{self.draw_name()}"
         key = f"{pool.namespace}/{name}"
         desk.limits.reserve(cost(price_of_one, LONG_TTL_SECONDS))  # counted from its record once that has been read
-        desk.book.draft(key, Grant(price_of_one, now, now + LONG_TTL_SECONDS))
+        desk.book.draft(key, Stake(pool.uid, tier.name, Grant(price_of_one, now, now + LONG_TTL_SECONDS)))
         try:
             await self.kube.create(SANDBOXES, pool.namespace, make_record(pool, tier, name, now))
         except UnreachableError as error:

@@ -40,10 +40,9 @@ from execpool.core.slots import (
     decide,
     has_run_out,
 )
-from execpool.core.spending import cost
+from execpool.core.spending import cost, dollars
 from execpool.core.times import format_time
 from execpool.kube.errors import ConflictError, NotFoundError
-from execpool.providers.e2b.book import grant_of
 from execpool.providers.e2b.desk import Desk
 from execpool.providers.e2b.errors import (
     AnsweredError,
@@ -259,10 +258,10 @@ class SlotDriver:
             return await self._retire(desk, record, f"account {desk.name.key} no longer allows this namespace")
         now, expires_at = self.clock(), record.slot.expires_at
         wanted = expires_at + max(self._gain(desk, record, now), 0.0)
-        until = self._paid_until(desk, record, wanted, is_claimed=is_claimed)
+        until, short = self._paid_until(desk, record, wanted, is_claimed=is_claimed)
         if until - expires_at < WORTH_SECONDS <= wanted - expires_at:
-            message = f"of the {desk.limits.spend.limit} micro-dollars that the account may spend a day nothing is left"
-            return await self._retire(desk, record, message)
+            return await self._retire(desk, record, short)
+        desk.book.promise(record.uid, until)
         try:
             await desk.extend(sandbox_id, max(math.floor(until - now), 1))
         except GoneError:
@@ -275,15 +274,21 @@ class SlotDriver:
         desk.book.doubted.discard(record.uid)
         return Again(desk.book.wrote(await self.writer.write_status(record, expiresAt=format_time(until))))
 
-    def _paid_until(self, desk: Desk, record: Record, wanted: float, is_claimed: bool) -> float:
-        """Return until when a sandbox may live: as wanted when that can be paid for, else as long as is reserved already.
+    def _paid_until(self, desk: Desk, record: Record, wanted: float, is_claimed: bool) -> tuple[float, str]:
+        """Return until when a sandbox may live, and whose money is short when that is sooner than wanted.
 
-        A claimed one is paid for in any case: it runs to its end.
+        That is as long as is reserved already. A claimed one is paid for in any case: it runs to its end.
         """
         price = desk.limits.price_of(record)
-        reserved = grant_of(record, price).until
+        reserved = desk.book.grant_of(record, price).until
         extra = cost(price, wanted - reserved)
-        return wanted if extra == 0 or desk.limits.reserve(extra, anyway=is_claimed) else min(reserved, wanted)
+        if extra == 0:
+            return wanted, ""
+        short = desk.pools.short_of(record, extra)
+        if (not short or is_claimed) and desk.limits.reserve(extra, anyway=is_claimed):
+            return wanted, ""
+        account = f"of the {dollars(desk.limits.spend.limit)} that the account may spend a day nothing is left"
+        return min(reserved, wanted), short or account
 
     async def _kill(self, desk: Desk, record: Record, sandbox_ids: tuple[str, ...]) -> Progress:
         for sandbox_id in sandbox_ids:

@@ -69,7 +69,7 @@ class Sweeper:
         listed = await desk.listing({})
         records, unreadable = await list_records()
         ours = sightings(one for one in listed if self.tagger.is_ours(one))
-        desk.foreign = len(listed) - len(ours)
+        desk.saw_foreign([one.started_at for one in listed if not self.tagger.is_ours(one)])
         slots = [record.slot for record in records]
         suspects = frozenset(strangers(ours, slots, self.clock()))
         desk.book.doubted |= set(self._absent(desk, {one.sandbox_id for one in listed}))
