@@ -1,0 +1,88 @@
+"""Plays plans, many at once, and says what came of each."""
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.campaigns.pace import Pace
+from tests.campaigns.plans import Plan
+from tests.campaigns.stories import STORIES
+from tests.campaigns.tap import Noted
+from tests.campaigns.verdict import Verdict
+from tests.campaigns.world import NotSettledError, Options, world
+
+QUIET_SECONDS = 210.0
+"""A leak that the sweep has not found by then is one (reliability, P1)."""
+AT_ONCE = 10
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a plan. `seconds` are real ones."""
+
+    plan: Plan
+    verdict: Verdict
+    deaths: int
+    lives: int
+    seconds: float
+    created: int
+    trouble: str = ""
+    requests: list[Noted] = field(default_factory=list)
+    log: str = ""
+
+    @property
+    def is_right(self) -> bool:
+        return self.verdict.is_clean and not self.trouble
+
+    @property
+    def was_met(self) -> bool:
+        """True when every death that the plan has came about."""
+        return self.deaths == len(self.plan.deaths)
+
+    def __str__(self) -> str:
+        said = f"{self.plan!s:<52} {self.deaths} died, {self.created:>2} created, {self.seconds:5.1f} s  "
+        return said + (self.trouble or str(self.verdict)) + ("" if self.was_met else "  (a death did not come)")
+
+
+async def play(plan: Plan, scale: float = 20.0, bug: str = "") -> Outcome:
+    """Play one plan: its story, then silence, then the verdict."""
+    began = time.monotonic()
+    directory = Path(tempfile.mkdtemp(prefix="execpool-campaign-"))
+    options = Options(plan.deaths, plan.writes, bug)
+    try:
+        async with world(Pace(scale), directory, options) as one:
+            wanted, trouble = 0, ""
+            try:
+                wanted = await STORIES[plan.story](one)
+                await one.sleep(QUIET_SECONDS)
+            except NotSettledError as error:
+                trouble = str(error)
+            found, requests, created = one.verdict(wanted), one.requests(), len(one.history().created())
+            taken = time.monotonic() - began
+            log = "" if found.is_clean and not trouble else one.log()
+            return Outcome(plan, found, one.died, one.lives, taken, created, trouble, requests, log)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+async def play_all(
+    plans: Iterable[Plan],
+    *,
+    scale: float = 20.0,
+    at_once: int = AT_ONCE,
+    tell: Callable[[Outcome], None] = lambda _outcome: None,
+) -> list[Outcome]:
+    """Play plans, so many at once; each outcome is told when it is known."""
+    gate = asyncio.Semaphore(at_once)
+
+    async def one(plan: Plan) -> Outcome:
+        async with gate:
+            outcome = await play(plan, scale)
+        tell(outcome)
+        return outcome
+
+    return list(await asyncio.gather(*map(one, plans)))
