@@ -6,7 +6,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tests.campaigns import crashes
+from tests.campaigns import crashes, faults
+from tests.campaigns.faults import Cell
+from tests.campaigns.matrix import CellOutcome, play_cells
 from tests.campaigns.plans import Plan
 from tests.campaigns.play import AT_ONCE, Outcome, play_all
 
@@ -14,13 +16,13 @@ from tests.campaigns.play import AT_ONCE, Outcome, play_all
 def main(arguments: Sequence[str]) -> int:
     """Return the exit status: 0 when every plan came out right."""
     parser = argparse.ArgumentParser(prog="python -m tests.campaigns")
-    parser.add_argument("campaign", choices=["crashes"])
+    parser.add_argument("campaign", choices=["crashes", "faults"])
     parser.add_argument("plans", nargs="*", help="plans to play instead of all")
     parser.add_argument("--scale", type=float, default=20.0, help="seconds that pass in a second")
     parser.add_argument("--at-once", type=int, default=AT_ONCE)
     parser.add_argument("--every", type=int, default=1, help="only every nth plan")
     chosen = parser.parse_args(arguments)
-    return asyncio.run(_crashes(chosen))
+    return asyncio.run({"crashes": _crashes, "faults": _faults}[chosen.campaign](chosen))
 
 
 async def _crashes(chosen: argparse.Namespace) -> int:
@@ -38,7 +40,16 @@ async def _crashes(chosen: argparse.Namespace) -> int:
     return 0 if all(one.is_right for one in [*outcomes, *real]) else 1
 
 
-def tell(outcome: Outcome) -> None:
+async def _faults(chosen: argparse.Namespace) -> int:
+    began = time.monotonic()
+    cells = list(map(Cell.read, chosen.plans)) or faults.cells()[:: chosen.every]
+    outcomes = await play_cells(cells, scale=chosen.scale, at_once=chosen.at_once, tell=tell)
+    matrix_table(outcomes)
+    print(f"{time.monotonic() - began:.0f} s")
+    return 0 if all(one.is_right for one in outcomes) else 1
+
+
+def tell(outcome: Outcome | CellOutcome) -> None:
     """Print one line; for a plan that went wrong its operator's log too."""
     print("ok  " if outcome.is_right else "BAD ", outcome, flush=True)
     if not outcome.is_right:
@@ -63,6 +74,26 @@ def table(name: str, outcomes: Sequence[Outcome]) -> None:
             sum(not one.is_right for one in row),
         )
         print(f"{story or 'all':<28}" + "".join(f"{figure:>9}" for figure in figures))
+
+
+def matrix_table(outcomes: Sequence[CellOutcome]) -> None:
+    """Print sums by call site."""
+    head = ("cells", "met", "leaked", "doubled", "missing", "other", "busiest", "probes/s", "healed s")
+    print(f"\n{'faults':<28}" + "".join(f"{word:>9}" for word in head))
+    for site in [*dict.fromkeys(one.cell.site for one in outcomes), ""]:
+        row = [one for one in outcomes if site in ("", one.cell.site)]
+        figures = (
+            len(row),
+            sum(one.measured.met > 0 for one in row),
+            sum(one.verdict.leaked for one in row),
+            sum(one.verdict.doubled for one in row),
+            sum(one.verdict.missing for one in row),
+            sum(not one.is_right for one in row),
+            max(one.measured.busiest for one in row),
+            max(one.measured.probes for one in row),
+            round(max(one.measured.healed_after for one in row)),
+        )
+        print(f"{site or 'all':<28}" + "".join(f"{figure:>9}" for figure in figures))
 
 
 if __name__ == "__main__":

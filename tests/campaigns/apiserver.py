@@ -1,12 +1,15 @@
 """The API server in memory on a port: enough of HTTP for our client and for kopf's discovery, lists and watches.
 
 What `kube/fake.py` raises is answered as the real one would: `Refused` by its status, `Unreachable` by breaking the
-connection.
+connection. `Meddling` does to a request what neither of them can: an answer that never comes, or that is none.
 """
 
+import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import orjson
@@ -17,15 +20,41 @@ from execpool.kube.client import Object, WatchEvent
 from execpool.kube.errors import GoneError, RefusedError, UnreachableError
 from execpool.kube.fake import FakeKube
 from execpool.kube.kinds import Kind
+from tests.campaigns.tap import effect_of
 
 KINDS = {(one.group, one.plural): one for one in vars(kinds).values() if isinstance(one, Kind)}
 _VERBS = ["create", "delete", "get", "list", "patch", "watch"]
 
 
+class How(StrEnum):
+    """What comes instead of an answer."""
+
+    STATUS = "status"
+    RESET = "reset"
+    HANG = "hang"
+    GARBAGE = "garbage"
+
+
+@dataclass(frozen=True)
+class Meddling:
+    """What happens to a request; what it asks for only if it `commits`."""
+
+    how: How
+    status: int = 500
+    commits: bool = False
+
+
+Meddler = Callable[[str], Meddling | None]
+"""Asked about each request by the name of its effect (`tap.effect_of`)."""
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
 @asynccontextmanager
-async def api_server(kube: FakeKube) -> AsyncIterator[str]:
+async def api_server(kube: FakeKube, meddler: Meddler = lambda _effect: None) -> AsyncIterator[str]:
     """Serve an API server in memory; yield its address."""
-    runner = web.AppRunner(_application(kube), access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+    application = _application(kube)
+    application.middlewares.append(_meddling(meddler))
+    runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -49,6 +78,34 @@ def _application(kube: FakeKube) -> web.Application:
             app.router.add_route("*", f"{root}{scope}/{{plural}}/{{name}}", served.item)
             app.router.add_route("*", f"{root}{scope}/{{plural}}/{{name}}/{{subresource}}", served.item)
     return app
+
+
+def _meddling(meddler: Meddler) -> Any:
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        effect = effect_of(request.method, request.path, request.query_string, await request.read())
+        found = meddler(effect) if effect else None
+        if found is None:
+            return await handler(request)
+        if found.commits:
+            await handler(request)
+        return await _instead(found, request)
+
+    return middleware
+
+
+async def _instead(found: Meddling, request: web.Request) -> web.StreamResponse:
+    match found.how:
+        case How.STATUS:
+            status = {"kind": "Status", "code": found.status, "reason": "Ordered", "message": "a fault was ordered"}
+            return await _json(status, found.status)
+        case How.GARBAGE:
+            return web.Response(body=b'{"metadata": ', content_type="application/json")
+        case How.HANG:
+            await asyncio.sleep(3600)
+    assert request.transport is not None
+    request.transport.abort()
+    return web.Response()
 
 
 class _Served:
@@ -99,13 +156,15 @@ class _Served:
 
     async def _watch(self, request: web.Request, kind: Kind, namespace: str | None, labels: str) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        await response.prepare(request)
         version = request.query.get("resourceVersion", "0")
         try:
+            await response.prepare(request)
             async for event in self._kube.watch(kind, namespace, labels=labels, resource_version=version):
                 await response.write(_line(event))
         except GoneError as error:
             await response.write(orjson.dumps({"type": "ERROR", "object": _status(error)}) + b"\n")
+        except ConnectionResetError:
+            pass  # whoever watched is dead
         return response
 
 

@@ -1,9 +1,9 @@
 """Every plan of the crash campaign: what an undisturbed operator does in a story is where others die in it.
 
-    each effect of each story, its first, middle and last time     x  before it, with its answer withheld, with it read
-    creations and kills                                            x  on their way, too
-    a creation whose outcome nobody knows, then a second death     x  at whatever is done to find out
-    deaths                                                         x  every third status write refused, or its answer lost
+each effect of each story, its first, middle and last time     x  before it, with its answer withheld, with it read
+creations and kills                                            x  on their way, too
+a creation whose outcome nobody knows, then a second death     x  at whatever is done to find out
+deaths                                                         x  every third status write refused, or its answer lost
 """
 
 from collections import Counter

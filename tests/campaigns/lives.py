@@ -15,14 +15,13 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from tests.campaigns.pace import Pace, hurry
-from tests.campaigns.plans import Death
-from tests.campaigns.tap import Tap
-
 from execpool.controller import main
 from execpool.emulator.service import Service
 from execpool.emulator.settings import EmulatorSettings
 from execpool.telemetry import logs
+from tests.campaigns.pace import Pace, hurry
+from tests.campaigns.plans import Death
+from tests.campaigns.tap import Tap
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.campaigns.preload"])
@@ -60,7 +59,7 @@ class EmulatorLife:
 
 
 def _started(work: Any, *arguments: Any) -> ForkServerProcess:
-    process = _context.Process(target=work, args=arguments)
+    process = _context.Process(target=work, args=arguments, daemon=True)
     process.start()
     return process
 

@@ -37,8 +37,7 @@ _pace = Pace(1.0)
 
 def lay_hold_of_the_clocks() -> None:
     """Put clocks that can be hurried in the place of the real ones; before anything takes a reference to them."""
-    time.time = lambda: _pace.now()
-    time.monotonic = lambda: _pace.monotonic()
+    time.time, time.monotonic = _now, _steady
 
 
 def hurry(pace: Pace) -> None:
@@ -46,6 +45,14 @@ def hurry(pace: Pace) -> None:
     global _pace  # noqa: PLW0603 - the process has one time
     _pace = pace
     asyncio.set_event_loop_policy(_HurriedPolicy())
+
+
+def _now() -> float:
+    return _pace.now()
+
+
+def _steady() -> float:
+    return _pace.monotonic()
 
 
 class _HurriedSelector(selectors.EpollSelector):
@@ -57,5 +64,5 @@ class _HurriedSelector(selectors.EpollSelector):
 class _HurriedPolicy(asyncio.DefaultEventLoopPolicy):
     def new_event_loop(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.SelectorEventLoop(_HurriedSelector())
-        loop.time = lambda: _pace.monotonic()  # type: ignore[method-assign]
+        loop.time = _steady  # type: ignore[method-assign]
         return loop

@@ -1,11 +1,11 @@
 """What a plan is: a story, where operators die in it, and what becomes of their status writes. One line says it all.
 
-    scale: create 3 withheld, look 1 read
-    |      |                  '- and the next operator at its first look at the account, once it has the answer
-    |      '- the first operator dies at its third creation, which happens, while it waits for the answer
-    '- the pool is scaled 0 - 8 - 3
+scale: create 3 withheld, look 1 read
+|      |                  '- and the next operator at its first look at the account, once it has the answer
+|      '- the first operator dies at its third creation, which happens, while it waits for the answer
+'- the pool is scaled 0 - 8 - 3
 
-    create / Conflict:               nobody dies; every third status write is answered 409
+create / Conflict:               nobody dies; every third status write is answered 409
 """
 
 import re
@@ -75,4 +75,6 @@ class Plan:
         if found is None:
             raise ValueError(f"{text!r} is not a plan; one is: scale: create 3 withheld, look 1 read")
         deaths = (part.strip() for part in found["deaths"].split(","))
-        return cls(found["story"], tuple(Death.read(part) for part in deaths if part), Writes(found["writes"] or "Fine"))
+        return cls(
+            found["story"], tuple(Death.read(part) for part in deaths if part), Writes(found["writes"] or "Fine")
+        )

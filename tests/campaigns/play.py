@@ -13,7 +13,7 @@ from tests.campaigns.plans import Plan
 from tests.campaigns.stories import STORIES
 from tests.campaigns.tap import Noted
 from tests.campaigns.verdict import Verdict
-from tests.campaigns.world import NotSettledError, Options, world
+from tests.campaigns.world import FOREIGN, NotSettledError, Options, world
 
 QUIET_SECONDS = 210.0
 """A leak that the sweep has not found by then is one (reliability, P1)."""
@@ -61,10 +61,10 @@ async def play(plan: Plan, scale: float = 20.0, bug: str = "") -> Outcome:
                 await one.sleep(QUIET_SECONDS)
             except NotSettledError as error:
                 trouble = str(error)
-            found, requests, created = one.verdict(wanted), one.requests(), len(one.history().created())
+            found, requests, created = one.verdict(wanted), one.requests(), len(one.history().created()) - FOREIGN
             taken = time.monotonic() - began
             log = "" if found.is_clean and not trouble else one.log()
-            return Outcome(plan, found, one.died, one.lives, taken, created, trouble, requests, log)
+            return Outcome(plan, found, one.operators.died, one.operators.lives, taken, created, trouble, requests, log)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

@@ -2,9 +2,8 @@
 
 from collections.abc import Awaitable, Callable
 
-from tests.campaigns.world import World
-
 from execpool.kube.kinds import POOLS
+from tests.campaigns.world import World
 
 Story = Callable[[World], Awaitable[int]]
 

@@ -1,8 +1,8 @@
 """The operator's requests by name: each is counted and written to a file, and at one of them its process dies by SIGKILL.
 
-    intent record-id record-deadline terminate lost next-attempt drop release      writes of an E2BSandbox
-    account-status pool-status pool-finalizer pool-release                         other writes
-    create extend connect kill look sweep                                          calls to the account
+intent record-id record-deadline terminate lost next-attempt drop release      writes of an E2BSandbox
+account-status pool-status pool-finalizer pool-release                         other writes
+create extend connect kill look sweep                                          calls to the account
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from tests.campaigns.plans import Death, Instant
 
 from execpool.api.names import FINALIZER
+from tests.campaigns.plans import Death, Instant
 
 WITHHELD_SECONDS = 2.0
 SENT_SECONDS = 0.1

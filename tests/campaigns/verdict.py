@@ -5,11 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from tests.campaigns.tap import Noted
-
 from execpool.core.slots import SHORT_TTL_SECONDS
 from execpool.emulator.ledger import Event, History, Life
 from execpool.providers.e2b.tags import CLUSTER, POOL, RECORD
+from tests.campaigns.tap import Noted
 
 MARGIN_SECONDS = 10.0
 """Half a second outside at 1:20: an answer on its way, a process that has to wait for a processor."""

@@ -14,31 +14,35 @@ import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-from tests.campaigns import tap
-from tests.campaigns.apiserver import api_server
-from tests.campaigns.lives import EmulatorLife, OperatorLife
-from tests.campaigns.pace import Pace
-from tests.campaigns.plans import Death, Writes
-from tests.campaigns.verdict import Facts, Verdict, verdict
 
 from execpool.core.times import format_time
 from execpool.emulator.ledger import History
 from execpool.kube.errors import ConflictError, UnreachableError
 from execpool.kube.fake import Call, FakeKube
 from execpool.kube.kinds import ACCOUNTS, CRDS, KEYS, NAMESPACES, POOLS, SANDBOXES, SECRETS
+from execpool.providers.e2b.tags import CLUSTER
+from tests.campaigns import tap
+from tests.campaigns.apiserver import Meddler, Meddling, api_server
+from tests.campaigns.keeping import Operators, emulator
+from tests.campaigns.pace import Pace
+from tests.campaigns.plans import Death, Writes
+from tests.campaigns.verdict import Facts, Verdict, verdict
 
 KEY = "e2b_00"
 CREATES_PER_SECOND = 5
 MOST = 16
 FOREIGN = 2
 """Sandboxes of somebody else on the same account."""
-PATIENCE = 600.0
+TEMPLATE = "code-interpreter-v1"
+PATIENCE = 900.0
 """Seconds until what is waited for has not come."""
+ATTEMPTS = 5
+LOOK_SECONDS = 0.1
+"""Between two looks, real ones."""
 EMULATOR = {"port": 0, "admin_port": 0, "api_keys": KEY, "plan": "pro", "executors": False}
 
 
@@ -61,17 +65,15 @@ class World:
         self.pace = pace
         self.options = options
         self.kube = FakeKube()
-        self.lives = 0
-        self.died = 0
+        self.operators: Operators
+        self.meddler: Meddler = lambda _effect: None
         self.known: dict[str, float] = {}
         self.uids: set[str] = set()
         self.released: dict[str, float] = {}
-        self.account_url = self.admin_url = ""
+        self.account_url = self.admin_url = self.stranger = ""
         self._directory = directory
-        self._operator: ForkServerProcess | None = None
-        self._keeper: asyncio.Task[None] | None = None
         self._status_writes = 0
-        self._pool_uids: dict[tuple[str, str], str] = {}
+        self._pool_uids: dict[str, str] = {}
         self._waking: set[asyncio.Task[None]] = set()
         self.kube.before, self.kube.after = self._before, self._after
 
@@ -100,6 +102,8 @@ class World:
         known = next(iter(self.kube.peek(POOLS, namespace)), {"metadata": {"name": "agents", "generation": 0}})
         metadata = {**known["metadata"], "generation": known["metadata"]["generation"] + 1}
         self._put(POOLS, namespace, {**known, "metadata": metadata, "spec": body})
+        (made,) = self.kube.peek(POOLS, namespace)
+        self._pool_uids[namespace] = made["metadata"]["uid"]
 
     def delete_pool(self) -> None:
         (pool,) = self.kube.peek(POOLS)
@@ -130,7 +134,7 @@ class World:
         while not condition():
             if self.pace.now() > end:
                 raise NotSettledError(f"{what or 'it'} did not come to pass in {seconds:g} s")
-            await self.sleep(1.0)
+            await asyncio.sleep(max(self.pace.real(2.0), LOOK_SECONDS))
 
     # What there is
 
@@ -155,21 +159,39 @@ class World:
 
     def is_settled(self, count: int, template: str = "") -> bool:
         """True when there are so many records, all ready, and the account has their sandboxes and no others of ours."""
-        records, lives = self.records(), self.history()
-        alive = lives.alive(self.pace.now())
-        ours = {name for name in alive if "execpool-cluster" in lives.lives[name].created.metadata}
-        ready = {(one.get("status") or {}).get("sandboxID", "") for one in records}
-        right = all((one.get("status") or {}).get("phase") in ("Ready", "Claimed") for one in records)
-        templates = {lives.lives[name].created.template for name in ours} - {template}
-        return right and len(records) == count and ours == ready and not (template and templates)
+        states = [one.get("status") or {} for one in self.records()]
+        if len(states) != count or any(one.get("phase") not in ("Ready", "Claimed") for one in states):
+            return False
+        history = self.history()
+        alive = {name: history.lives[name].created for name in history.alive(self.pace.now())}
+        ours = {name: created.template for name, created in alive.items() if CLUSTER in created.metadata}
+        return ours.keys() == {one["sandboxID"] for one in states} and set(ours.values()) <= {
+            template or "base",
+            TEMPLATE,
+        }
 
     async def admin(self, method: str, path: str, body: Any = None) -> Any:
-        async with aiohttp.ClientSession() as http, http.request(method, self.admin_url + path, json=body) as answer:
-            said = await answer.read()
-            assert answer.status < 300, said
-            return json.loads(said) if said else None
+        return await self._ask(method, self.admin_url + path, body)
+
+    async def _ask(self, method: str, url: str, body: Any) -> Any:
+        headers = {"X-API-Key": KEY}
+        for _ in range(ATTEMPTS):
+            try:
+                async with (
+                    aiohttp.ClientSession() as http,
+                    http.request(method, url, json=body, headers=headers) as answer,
+                ):
+                    said = await answer.read()
+                    assert answer.status < 300, said
+                    return json.loads(said) if said else None
+            except aiohttp.ClientConnectionError:
+                continue  # a hurried emulator gives a request half a second to come; a busy machine may need longer
+        raise NotSettledError(f"{method} {url} was not answered")
 
     # The API server as it is told to be
+
+    def meddle(self, effect: str) -> Meddling | None:
+        return self.meddler(effect)
 
     def _before(self, call: Call) -> None:
         if self._is_disturbed(call, Writes.CONFLICT):
@@ -177,16 +199,13 @@ class World:
 
     def _after(self, call: Call) -> None:
         now = self.pace.now()
-        for record in self.kube.peek(SANDBOXES):
-            self.uids.add(record["metadata"]["uid"])
-            if name := (record.get("status") or {}).get("sandboxID"):
-                self.known.setdefault(name, now)
+        if call.writes and call.plural == SANDBOXES.plural:
+            for record in self.kube.peek(SANDBOXES):
+                self.uids.add(record["metadata"]["uid"])
+                if name := (record.get("status") or {}).get("sandboxID"):
+                    self.known.setdefault(name, now)
         if call.plural == POOLS.plural and isinstance(call.body, list) and not call.body[-1]["value"]:
-            self.released.setdefault(self._pool_uids.get((call.namespace, call.name), ""), now)
-        self._pool_uids |= {
-            (one["metadata"]["namespace"], one["metadata"]["name"]): one["metadata"]["uid"]
-            for one in self.kube.peek(POOLS)
-        }
+            self.released.setdefault(self._pool_uids[call.namespace], now)
         if self._is_disturbed(call, Writes.LOST):
             raise UnreachableError("the answer is lost")
 
@@ -197,83 +216,11 @@ class World:
         self._status_writes += 1
         return self._status_writes % 3 == 0
 
-    # Processes
-
-    async def run_operators(self, url: str) -> None:
-        environment = self._environment(url)
-        self._keeper = asyncio.create_task(self._keep(environment))
-        await asyncio.sleep(0)
-
-    async def stop_operators(self) -> None:
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-        if self._operator is not None:
-            self._operator.kill()
-            await asyncio.to_thread(self._operator.join)
-
-    def kill_operator(self) -> None:
-        """SIGKILL, from outside."""
-        if self._operator is not None:
-            self._operator.kill()
-
-    async def _keep(self, environment: dict[str, str]) -> None:
-        while True:
-            deaths = dict(enumerate(self.options.deaths))
-            life = OperatorLife(
-                self.lives,
-                self.pace,
-                self._directory / "operator.log",
-                self._directory / "requests.jsonl",
-                environment,
-                deaths.get(self.lives),
-                self.options.bug,
-            )
-            self._operator = life.start()
-            self.lives += 1
-            await _ended(self._operator)
-            self.died += self._operator.exitcode == -9
-
-    def _environment(self, url: str) -> dict[str, str]:
-        cluster = {"name": "c", "cluster": {"server": url}}
-        context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
-        config = {"apiVersion": "v1", "kind": "Config", "current-context": "c", "clusters": [cluster]}
-        config |= {"contexts": [context], "users": [{"name": "u", "user": {"token": "none"}}]}
-        (self._directory / "kubeconfig").write_text(json.dumps(config))
-        (self._directory / "current").write_text("0a" * 32)
-        return {
-            "EXECPOOL_KUBECONFIG": str(self._directory / "kubeconfig"),
-            "EXECPOOL_ROOT_KEY_DIR": str(self._directory),
-            "EXECPOOL_E2B_ENDPOINTS": self.account_url,
-            "EXECPOOL_HOST": "127.0.0.1",
-            "EXECPOOL_HEALTH_PORT": "0",
-        }
-
-    async def start_emulator(self) -> ForkServerProcess:
-        chosen = {**EMULATOR, "ledger": self._directory / "ledger.jsonl", **self.options.emulator}
-        process, ready = EmulatorLife(self.pace, self._directory / "emulator.log", chosen).start()
-        port, admin_port = await asyncio.to_thread(ready.recv)
-        ready.close()
-        self.account_url, self.admin_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin_port}"
-        return process
-
-    async def occupy(self) -> None:
-        """Let somebody else have sandboxes on the account, for an hour."""
-        body = {"templateID": "base", "timeout": 3600, "metadata": {"owner": "somebody else"}}
-        async with aiohttp.ClientSession(headers={"X-API-Key": KEY}) as http:
-            for _ in range(FOREIGN):
-                async with http.post(f"{self.account_url}/v2/sandboxes", json=body) as answer:
-                    assert answer.status == 201, await answer.text()
-
-
-async def _ended(process: ForkServerProcess) -> None:
-    loop, done = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(process.sentinel, done.set)
-    try:
-        await done.wait()
-    finally:
-        loop.remove_reader(process.sentinel)
-    process.join()
+    async def make(self, **metadata: str) -> str:
+        """Create a sandbox for an hour behind the operator's back; return its id."""
+        body = {"templateID": "base", "timeout": 3600, "metadata": metadata}
+        made = await self._ask("POST", f"{self.account_url}/v2/sandboxes", body)
+        return str(made["sandboxID"])
 
 
 @asynccontextmanager
@@ -281,12 +228,12 @@ async def world(pace: Pace, directory: Path, options: Options = Options()) -> As
     """A world with an account, its Secret, and an operator that is always started again."""
     async with AsyncExitStack() as stack:
         one = World(pace, directory, options)
-        emulator = await one.start_emulator()
-        stack.callback(emulator.join)
-        stack.callback(emulator.terminate)
-        await one.occupy()
-        url = await stack.enter_async_context(api_server(one.kube))
+        emulated = await stack.enter_async_context(emulator(pace, directory, {**EMULATOR, **options.emulator}))
+        one.account_url, one.admin_url = emulated
+        for _ in range(FOREIGN):
+            await one.make(owner="somebody else")
+        url = await stack.enter_async_context(api_server(one.kube, one.meddle))
         one.furnish()
-        stack.push_async_callback(one.stop_operators)
-        await one.run_operators(url)
+        one.operators = Operators(pace, directory, options.deaths, options.bug, one.account_url)
+        await stack.enter_async_context(one.operators.kept(url))
         yield one

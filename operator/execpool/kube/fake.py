@@ -117,7 +117,8 @@ class FakeKube:
         if item["metadata"].get("finalizers"):
             marked = copy.deepcopy(item)
             marked["metadata"].setdefault("deletionTimestamp", "2026-01-01T00:00:00Z")
-            await self._store(EventType.MODIFIED, key, marked)
+            if marked != item:  # a deletion that is asked for again changes nothing
+                await self._store(EventType.MODIFIED, key, marked)
         else:
             await self._remove(key, item)
         self.after(call)

@@ -124,11 +124,8 @@ class SlotDriver:
         for _ in range(MOST_STEPS):
             try:
                 progress = await self._step(desk, record, self._next_step(desk, record))
-            except ConflictError:
-                current = await self.writer.read(record)
-                progress = Again(desk.book.wrote(current)) if current is not None else Vanished()
-            except NotFoundError:
-                progress = Vanished()
+            except (ConflictError, NotFoundError):
+                progress = await self._reread(desk, record)
             except HeldBackError as error:
                 progress = Later(min(error.retry_after, RETRY_SECONDS))
             except E2BError as error:
@@ -141,6 +138,14 @@ class SlotDriver:
             record = progress.record
         log.warning("a record does not come to rest", extra={"record": record.key, "phase": record.slot.phase.value})
         return Later(RETRY_SECONDS)
+
+    async def _reread(self, desk: Desk, record: Record) -> Progress:
+        """Return what to do after a 409 or a 404. Where nobody wrote the record, asking again would be answered the same."""
+        current = await self.writer.read(record)
+        if current is None:
+            return Vanished()
+        desk.book.wrote(current)
+        return Again(current) if current.resource_version != record.resource_version else Later(RETRY_SECONDS)
 
     def _next_step(self, desk: Desk, record: Record, seen: tuple[Sighting, ...] | None = None) -> Step:
         slot, now = record.slot, self.clock()
