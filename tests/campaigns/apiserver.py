@@ -33,6 +33,8 @@ class How(StrEnum):
     RESET = "reset"
     HANG = "hang"
     GARBAGE = "garbage"
+    EMPTY = "empty"
+    """A list that shows nothing."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def _application(kube: FakeKube) -> web.Application:
 def _meddling(meddler: Meddler) -> Any:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        effect = effect_of(request.method, request.path, request.query_string, await request.read())
+        effect = effect_of(request.method, request.path, request.query_string, await request.read()) or _read(request)
         found = meddler(effect) if effect else None
         if found is None:
             return await handler(request)
@@ -94,6 +96,12 @@ def _meddling(meddler: Meddler) -> Any:
     return middleware
 
 
+def _read(request: web.Request) -> str:
+    """Name a read that is meddled with: of all records, which the account's task lists. Pools list theirs by label."""
+    is_all = request.method == "GET" and request.path.endswith("/v1alpha1/e2bsandboxes")
+    return "records" if is_all and not {"watch", "labelSelector"} & request.query.keys() else ""
+
+
 async def _instead(found: Meddling, request: web.Request) -> web.StreamResponse:
     match found.how:
         case How.STATUS:
@@ -101,6 +109,8 @@ async def _instead(found: Meddling, request: web.Request) -> web.StreamResponse:
             return await _json(status, found.status)
         case How.GARBAGE:
             return web.Response(body=b'{"metadata": ', content_type="application/json")
+        case How.EMPTY:
+            return await _json({"kind": "List", "metadata": {"resourceVersion": "1"}, "items": []})
         case How.HANG:
             await asyncio.sleep(3600)
     assert request.transport is not None

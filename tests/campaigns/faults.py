@@ -6,7 +6,7 @@ Sustained faults last SUSTAINED_SECONDS from when the first one was met. Then th
 ledger is asked, as in the crash campaign; and while the fault lasted, the operator must not have hammered (P19, P20).
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -17,6 +17,8 @@ from tests.campaigns.apiserver import How, Meddling
 from tests.campaigns.world import World
 
 SUSTAINED_SECONDS = 20.0
+BLIND_SECONDS = 140.0
+"""Two looks of the sweep."""
 PATIENCE = 400.0
 """Seconds within which a story meets its fault."""
 OURS = "cluster-uid.execpool-system"
@@ -42,6 +44,9 @@ class Site:
     finish: Callable[[World], Awaitable[int]]
     prepare: Callable[[World], Awaitable[None]]
     is_write: bool = False
+    faults: Mapping[str, "Fault"] = field(default_factory=dict)
+    """What can happen here, where that is not what can happen at any such site."""
+    lasts: float = SUSTAINED_SECONDS
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ async def _doubt(world: World) -> None:
 async def _stranger(world: World) -> None:
     await _stand(world)
     world.uids.add("gone")
-    world.stranger = await world.make(**{CLUSTER: OURS, RECORD: "gone", ATTEMPT: "1"})
+    world.stranger = await world.make(SHORT_TTL_SECONDS, **{CLUSTER: OURS, RECORD: "gone", ATTEMPT: "1"})
     world.known[world.stranger] = world.pace.now()  # it is ours by the test's doing
 
 
@@ -129,6 +134,7 @@ async def _end_held(world: World) -> None:
     await world.kube.delete(SANDBOXES, "agents", held["metadata"]["name"], uid=held["metadata"]["uid"])
 
 
+BLIND: dict[str, Fault] = {"empty": Meddling(How.EMPTY), "500": Meddling(How.STATUS)}
 SITES = {
     site.name: site
     for site in (
@@ -149,6 +155,7 @@ SITES = {
         Site("drop", "drop", _delete, _deleted, _stand, is_write=True),
         Site("release", "release", _delete, _deleted, _stand, is_write=True),
         Site("account-status", "account-status", _grow, _grown, _nothing, is_write=True),
+        Site("records", "records", _nothing, _grown, _stand, is_write=True, faults=BLIND, lasts=BLIND_SECONDS),
     )
 }
 
@@ -197,6 +204,8 @@ LIES = {("kill", "404")}
 
 def faults_of(site: Site) -> dict[str, Fault]:
     """Return what can happen at a site."""
+    if site.faults:
+        return dict(site.faults)
     if site.is_write:
         return WRITE_FAULTS
     return ACCOUNT_FAULTS | (LAG if site.call == "list" else {})
@@ -241,7 +250,7 @@ class Ordered:
         """Wait until it has been met and, sustained, has lasted; then take it back."""
         await self.world.until(lambda: bool(self.met()), f"the fault at {self.site.name}", PATIENCE)
         if self.is_sustained:
-            await self.world.sleep(max(self.met()[0] + SUSTAINED_SECONDS - self.world.pace.now(), 0))
+            await self.world.sleep(max(self.met()[0] + self.site.lasts - self.world.pace.now(), 0))
         self.ended = self.world.pace.now()
         if isinstance(self.fault, Meddling):
             self.world.meddler = lambda _effect: None

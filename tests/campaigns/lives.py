@@ -21,6 +21,7 @@ from execpool.emulator.settings import EmulatorSettings
 from execpool.telemetry import logs
 from tests.campaigns.pace import Pace, hurry
 from tests.campaigns.plans import Death
+from tests.campaigns.planted import plant
 from tests.campaigns.tap import Tap
 
 _context = multiprocessing.get_context("forkserver")
@@ -76,6 +77,8 @@ def _operate(life: OperatorLife) -> None:
     _settle_in(life.log, life.pace)
     os.environ.update(life.environment)
     Tap(life.requests, life.number, life.death).install()
+    if life.bug:
+        plant(life.bug)
     main.run()
 
 

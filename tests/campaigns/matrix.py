@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from execpool.core.breaker import TRIP_AFTER
-from tests.campaigns.faults import LIES, SITES, Cell, Ordered, faults_of
+from tests.campaigns.faults import LIES, SITES, SUSTAINED_SECONDS, Cell, Ordered, faults_of
 from tests.campaigns.pace import Pace
 from tests.campaigns.play import QUIET_SECONDS
 from tests.campaigns.tap import Noted
@@ -104,6 +104,8 @@ def too_much(cell: Cell, measured: Measured) -> str:
     """Say which promise about calls was not kept; empty when all were."""
     if not cell.is_sustained or SITES[cell.site].is_write:
         return ""
+    if (cell.site, cell.fault) == ("create", "429-bare") and measured.met > 1:
+        return f"an account that is full was asked {measured.met} times in {SUSTAINED_SECONDS:g} s"
     if measured.busiest > PER_SECOND or measured.probes > 1:
         return f"{measured.busiest} calls in a second, {measured.probes} with the breaker open"
     limit = DENIED_HEAL_SECONDS if cell.fault in DENIALS else HEAL_SECONDS

@@ -48,7 +48,7 @@ class Outcome:
         return said + (self.trouble or str(self.verdict)) + ("" if self.was_met else "  (a death did not come)")
 
 
-async def play(plan: Plan, scale: float = 20.0, bug: str = "") -> Outcome:
+async def play(plan: Plan, scale: float = 20.0, *, bug: str = "") -> Outcome:
     """Play one plan: its story, then silence, then the verdict."""
     began = time.monotonic()
     directory = Path(tempfile.mkdtemp(prefix="execpool-campaign-"))

@@ -1,8 +1,9 @@
 """What came of a plan, by the emulator's ledger: it alone knows what the account had, told or not."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 from execpool.core.slots import SHORT_TTL_SECONDS
@@ -21,6 +22,8 @@ class Verdict:
     Attributes:
         leaked: sandboxes of ours that no record knows, at the end.
         doubled: beyond the first of one record, at the end.
+        overlapped: records that have had two sandboxes at the same time, at any time.
+        long_at_first: created with more than the short deadline.
         missing: wanted, and not ready in their record and alive at the account.
         unannounced: created for a record that never was.
         unrecorded_long: that no record knew for longer than the short deadline, at any time.
@@ -33,6 +36,8 @@ class Verdict:
 
     leaked: int = 0
     doubled: int = 0
+    overlapped: int = 0
+    long_at_first: int = 0
     missing: int = 0
     unannounced: int = 0
     unrecorded_long: int = 0
@@ -82,6 +87,8 @@ def verdict(history: History, facts: Facts) -> Verdict:
     return Verdict(
         leaked=len(alive.keys() - recorded),
         doubled=len(of_records) - len(set(of_records)),
+        overlapped=_overlapped(ours.values()),
+        long_at_first=sum(_first_deadline(life) > SHORT_TTL_SECONDS + 1.0 for life in ours.values()),
         missing=max(facts.wanted - len(_ids(facts.records, ("Ready", "Claimed")) & alive.keys()), 0),
         unannounced=sum(life.created.metadata[RECORD] not in facts.uids for life in ours.values()),
         unrecorded_long=sum(_unrecorded(life, facts) > SHORT_TTL_SECONDS + MARGIN_SECONDS for life in ours.values()),
@@ -91,6 +98,18 @@ def verdict(history: History, facts: Facts) -> Verdict:
         left_behind=sum(_alive_at_release(life, facts.released) for life in ours.values()),
         asked_twice=asked_twice(facts.requests),
     )
+
+
+def _first_deadline(life: Life) -> float:
+    return life.created.deadline - life.created.time
+
+
+def _overlapped(lives: Iterable[Life]) -> int:
+    by_record: dict[str, list[Life]] = defaultdict(list)
+    for life in sorted(lives, key=lambda one: one.created.time):
+        by_record[life.created.metadata[RECORD]].append(life)
+    pairs = [pair for found in by_record.values() for pair in pairwise(found)]
+    return sum(first.is_alive(second.created.time) for first, second in pairs)
 
 
 def over_rate(requests: Iterable[Noted], per_second: int) -> int:

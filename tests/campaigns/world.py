@@ -216,9 +216,9 @@ class World:
         self._status_writes += 1
         return self._status_writes % 3 == 0
 
-    async def make(self, **metadata: str) -> str:
-        """Create a sandbox for an hour behind the operator's back; return its id."""
-        body = {"templateID": "base", "timeout": 3600, "metadata": metadata}
+    async def make(self, seconds: int = 3600, **metadata: str) -> str:
+        """Create a sandbox behind the operator's back; return its id."""
+        body = {"templateID": "base", "timeout": seconds, "metadata": metadata}
         made = await self._ask("POST", f"{self.account_url}/v2/sandboxes", body)
         return str(made["sandboxID"])
 
