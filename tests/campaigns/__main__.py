@@ -8,21 +8,22 @@ from collections.abc import Sequence
 
 from tests.campaigns import crashes, faults
 from tests.campaigns.faults import Cell
-from tests.campaigns.matrix import CellOutcome, play_cells
+from tests.campaigns.matrix import CellOutcome, play_cells, play_trial
 from tests.campaigns.plans import Plan
+from tests.campaigns.planted import TRIALS
 from tests.campaigns.play import AT_ONCE, Outcome, play_all
 
 
 def main(arguments: Sequence[str]) -> int:
     """Return the exit status: 0 when every plan came out right."""
     parser = argparse.ArgumentParser(prog="python -m tests.campaigns")
-    parser.add_argument("campaign", choices=["crashes", "faults"])
+    parser.add_argument("campaign", choices=["crashes", "faults", "planted"])
     parser.add_argument("plans", nargs="*", help="plans to play instead of all")
     parser.add_argument("--scale", type=float, default=20.0, help="seconds that pass in a second")
     parser.add_argument("--at-once", type=int, default=AT_ONCE)
     parser.add_argument("--every", type=int, default=1, help="only every nth plan")
     chosen = parser.parse_args(arguments)
-    return asyncio.run({"crashes": _crashes, "faults": _faults}[chosen.campaign](chosen))
+    return asyncio.run({"crashes": _crashes, "faults": _faults, "planted": _planted}[chosen.campaign](chosen))
 
 
 async def _crashes(chosen: argparse.Namespace) -> int:
@@ -47,6 +48,16 @@ async def _faults(chosen: argparse.Namespace) -> int:
     matrix_table(outcomes)
     print(f"{time.monotonic() - began:.0f} s")
     return 0 if all(one.is_right for one in outcomes) else 1
+
+
+async def _planted(chosen: argparse.Namespace) -> int:
+    """Every planted bug has to be seen, and nothing where there is none."""
+    seen = await asyncio.gather(*(play_trial(trial, trial.bug, chosen.scale) for trial in TRIALS))
+    clear = await asyncio.gather(*(play_trial(trial, "", chosen.scale) for trial in TRIALS))
+    for trial, bad, good in zip(TRIALS, seen, clear, strict=True):
+        print(f"{trial.bug:<22}{trial.place:<32}{'NOT SEEN' if bad.is_right else 'seen'}: {bad.trouble or bad.verdict}")
+        print(f"{'without it':<22}{'':<32}{good.trouble or good.verdict}")
+    return 0 if all(one.is_right for one in clear) and not any(one.is_right for one in seen) else 1
 
 
 def tell(outcome: Outcome | CellOutcome) -> None:

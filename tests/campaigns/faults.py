@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from execpool.core.slots import SHORT_TTL_SECONDS
 from execpool.emulator.ledger import Event
 from execpool.kube.kinds import POOLS, SANDBOXES
 from execpool.providers.e2b.tags import ATTEMPT, CLUSTER, RECORD
@@ -17,8 +18,8 @@ from tests.campaigns.apiserver import How, Meddling
 from tests.campaigns.world import World
 
 SUSTAINED_SECONDS = 20.0
-BLIND_SECONDS = 140.0
-"""Two looks of the sweep."""
+BLIND_SECONDS = 200.0
+"""Three looks of the sweep: at the first, sandboxes may be too young to be strangers."""
 PATIENCE = 400.0
 """Seconds within which a story meets its fault."""
 OURS = "cluster-uid.execpool-system"
@@ -47,6 +48,8 @@ class Site:
     faults: Mapping[str, "Fault"] = field(default_factory=dict)
     """What can happen here, where that is not what can happen at any such site."""
     lasts: float = SUSTAINED_SECONDS
+    is_urgent: bool = True
+    """Whether the operator has something to ask as soon as the fault is over."""
 
 
 @dataclass(frozen=True)
@@ -140,11 +143,11 @@ SITES = {
     for site in (
         Site("create", "create", _grow, _grown, _nothing),
         Site("extend", "timeout", _grow, _grown, _nothing),
-        Site("renew", "timeout", _nothing, _grown, _stand_for_long),
+        Site("renew", "timeout", _nothing, _grown, _stand_for_long, is_urgent=False),
         Site("look", "list", _grow, _grown, _doubt),
         Site("adopt", "connect", _grow, _grown, _doubt),
-        Site("sweep", "list", _nothing, _stranger_gone, _stranger),
-        Site("kill-stranger", "kill", _nothing, _stranger_gone, _stranger),
+        Site("sweep", "list", _nothing, _stranger_gone, _stranger, is_urgent=False),
+        Site("kill-stranger", "kill", _nothing, _stranger_gone, _stranger, is_urgent=False),
         Site("kill-trim", "kill", _trim, _trimmed, _stand),
         Site("kill-held", "kill", _end_held, _grown, _stand),
         Site("kill-delete", "kill", _delete, _deleted, _stand),
@@ -198,8 +201,6 @@ WRITE_FAULTS: dict[str, Fault] = {
     "hang-committed": Meddling(How.HANG, commits=True),
     "garbage": Meddling(How.GARBAGE, commits=True),
 }
-LIES = {("kill", "404")}
-"""What the account says is gone is believed; then only its deadline ends it, or the sweep."""
 
 
 def faults_of(site: Site) -> dict[str, Fault]:

@@ -1,6 +1,5 @@
 """Plays cells of the fault matrix, and measures what the operator did while a fault lasted."""
 
-import asyncio
 import shutil
 import tempfile
 import time
@@ -9,18 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from execpool.core.breaker import TRIP_AFTER
-from tests.campaigns.faults import LIES, SITES, SUSTAINED_SECONDS, Cell, Ordered, faults_of
+from tests.campaigns.faults import SITES, SUSTAINED_SECONDS, Cell, Ordered, faults_of
 from tests.campaigns.pace import Pace
-from tests.campaigns.play import QUIET_SECONDS
+from tests.campaigns.plans import Plan
+from tests.campaigns.planted import Trial
+from tests.campaigns.play import AT_ONCE, QUIET_SECONDS, Outcome, in_turn, play
 from tests.campaigns.tap import Noted
 from tests.campaigns.verdict import Verdict
 from tests.campaigns.world import NotSettledError, Options, World, world
 
 CALLS = frozenset({"create", "extend", "connect", "kill", "look", "sweep"})
-LIED_SECONDS = 140.0
-"""The short deadline of a sandbox that the account has said to be gone, and a little."""
 HEAL_SECONDS = 30.0
 DENIED_HEAL_SECONDS = 65.0
+AT_ONE_TIME = 3
+"""Creations that may be on their way when an account says for the first time that it is full."""
 PER_SECOND = 3
 """Refusals are of one request, not of the service: each record may try again, every two seconds."""
 EFFECTS = {"create": ("create",), "timeout": ("extend",), "list": ("look", "sweep"), "connect": ("connect",)}
@@ -59,6 +60,11 @@ class CellOutcome:
     seconds: float
     trouble: str = ""
     log: str = ""
+    is_again: bool = False
+
+    @property
+    def is_starved(self) -> bool:
+        return bool(self.trouble) and self.verdict.is_harmless
 
     @property
     def is_right(self) -> bool:
@@ -67,7 +73,10 @@ class CellOutcome:
     def __str__(self) -> str:
         one = self.measured
         said = f"{self.cell!s:<42} met {one.met:>3}, {one.calls:>3} calls, busiest {one.busiest}, probes {one.probes}, "
-        return said + f"healed {one.healed_after:4.1f} s, {self.seconds:3.0f} s  {self.trouble or self.verdict}"
+        return (
+            said
+            + f"healed {one.healed_after:4.1f} s, {self.seconds:3.0f} s  {'(again) ' * self.is_again}{self.trouble or self.verdict}"
+        )
 
 
 async def play_cell(cell: Cell, scale: float = 20.0, bug: str = "") -> CellOutcome:
@@ -95,7 +104,7 @@ async def _play(cell: Cell, one: World) -> tuple[Verdict, Measured, str]:
         wanted = await site.finish(one)
     except NotSettledError as error:
         return one.verdict(wanted), _measured(cell, ordered, one), str(error)
-    await one.sleep(QUIET_SECONDS + (LIED_SECONDS if (site.call, cell.fault) in LIES else 0.0))
+    await one.sleep(QUIET_SECONDS)
     measured = _measured(cell, ordered, one)
     return one.verdict(wanted), measured, too_much(cell, measured)
 
@@ -104,10 +113,12 @@ def too_much(cell: Cell, measured: Measured) -> str:
     """Say which promise about calls was not kept; empty when all were."""
     if not cell.is_sustained or SITES[cell.site].is_write:
         return ""
-    if (cell.site, cell.fault) == ("create", "429-bare") and measured.met > 1:
+    if (cell.site, cell.fault) == ("create", "429-bare") and measured.met > AT_ONE_TIME:
         return f"an account that is full was asked {measured.met} times in {SUSTAINED_SECONDS:g} s"
     if measured.busiest > PER_SECOND or measured.probes > 1:
         return f"{measured.busiest} calls in a second, {measured.probes} with the breaker open"
+    if not SITES[cell.site].is_urgent:
+        return ""
     limit = DENIED_HEAL_SECONDS if cell.fault in DENIALS else HEAL_SECONDS
     return f"healed after {measured.healed_after:.1f} s" if measured.healed_after > limit else ""
 
@@ -150,17 +161,16 @@ def _busiest(times: Sequence[float]) -> int:
 async def play_cells(
     cells: Iterable[Cell],
     *,
-    scale: float,
-    at_once: int,
+    scale: float = 20.0,
+    at_once: int = AT_ONCE,
     tell: Callable[[CellOutcome], None] = lambda _outcome: None,
 ) -> list[CellOutcome]:
     """Play cells, so many at once."""
-    gate = asyncio.Semaphore(at_once)
+    return await in_turn(cells, lambda cell: play_cell(cell, scale), at_once, tell)
 
-    async def one(cell: Cell) -> CellOutcome:
-        async with gate:
-            outcome = await play_cell(cell, scale)
-        tell(outcome)
-        return outcome
 
-    return list(await asyncio.gather(*map(one, cells)))
+async def play_trial(trial: Trial, bug: str, scale: float = 20.0) -> Outcome | CellOutcome:
+    """Play where a planted bug is to be seen, with a bug or (empty) without one."""
+    if trial.is_cell:
+        return await play_cell(Cell.read(trial.place), scale, bug)
+    return await play(Plan.read(trial.place), scale, bug=bug)

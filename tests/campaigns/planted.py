@@ -108,7 +108,7 @@ TRIALS = (
     Trial("no-intent", "create:"),
     Trial("recorded-later", "create:"),
     Trial("long-first-deadline", "create: create 2 read"),
-    Trial("first-page-only", "create: create 1 read"),
+    Trial("first-page-only", "create: create 1 withheld"),
     Trial("blind-retry", "create: hang-committed once", is_cell=True),
     Trial("full-asked-again", "create: 429-bare sustained", is_cell=True),
     Trial("no-tag-check", "create:"),

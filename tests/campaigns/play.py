@@ -4,9 +4,10 @@ import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Hashable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from tests.campaigns.pace import Pace
 from tests.campaigns.plans import Plan
@@ -18,6 +19,10 @@ from tests.campaigns.world import FOREIGN, NotSettledError, Options, world
 QUIET_SECONDS = 210.0
 """A leak that the sweep has not found by then is one (reliability, P1)."""
 AT_ONCE = 10
+
+
+Thing = TypeVar("Thing", bound=Hashable)
+Result = TypeVar("Result", bound=Any)
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,13 @@ class Outcome:
     trouble: str = ""
     requests: list[Noted] = field(default_factory=list)
     log: str = ""
+    is_again: bool = False
+    """Whether it was played for the second time."""
+
+    @property
+    def is_starved(self) -> bool:
+        """True when it did not come to its end, and nothing is wrong in the ledger."""
+        return bool(self.trouble) and self.verdict.is_harmless
 
     @property
     def is_right(self) -> bool:
@@ -45,6 +57,7 @@ class Outcome:
 
     def __str__(self) -> str:
         said = f"{self.plan!s:<52} {self.deaths} died, {self.created:>2} created, {self.seconds:5.1f} s  "
+        said += "(again) " if self.is_again else ""
         return said + (self.trouble or str(self.verdict)) + ("" if self.was_met else "  (a death did not come)")
 
 
@@ -77,12 +90,28 @@ async def play_all(
     tell: Callable[[Outcome], None] = lambda _outcome: None,
 ) -> list[Outcome]:
     """Play plans, so many at once; each outcome is told when it is known."""
+    return await in_turn(plans, lambda plan: play(plan, scale), at_once, tell)
+
+
+async def in_turn(
+    things: Iterable[Thing],
+    work: Callable[[Thing], Awaitable[Result]],
+    at_once: int,
+    tell: Callable[[Result], None],
+) -> list[Result]:
+    """Play so many at once, and those that had no time to come to their end (a starved world) once more, by themselves."""
     gate = asyncio.Semaphore(at_once)
 
-    async def one(plan: Plan) -> Outcome:
+    async def one(thing: Thing) -> Result:
         async with gate:
-            outcome = await play(plan, scale)
-        tell(outcome)
+            outcome = await work(thing)
+        if not outcome.is_starved:
+            tell(outcome)
         return outcome
 
-    return list(await asyncio.gather(*map(one, plans)))
+    known = list(things)
+    outcomes = dict(zip(known, await asyncio.gather(*map(one, known)), strict=True))
+    for thing in [thing for thing, outcome in outcomes.items() if outcome.is_starved]:
+        outcomes[thing] = replace(await work(thing), is_again=True)
+        tell(outcomes[thing])
+    return list(outcomes.values())

@@ -2,12 +2,12 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import Any
 
 from execpool.core.slots import SHORT_TTL_SECONDS
-from execpool.emulator.ledger import Event, History, Life
+from execpool.emulator.ledger import Entry, Event, History, Life
 from execpool.providers.e2b.tags import CLUSTER, POOL, RECORD
 from tests.campaigns.tap import Noted
 
@@ -28,6 +28,7 @@ class Verdict:
         unannounced: created for a record that never was.
         unrecorded_long: that no record knew for longer than the short deadline, at any time.
         foreign_killed: of others.
+        kept_killed: although a record kept them, ready or claimed.
         over_rate: creations asked for beyond the declared rate, in any second.
         over_most: alive beyond what the account may have for us, at any time.
         left_behind: alive when their pool's finalizer went.
@@ -42,6 +43,7 @@ class Verdict:
     unannounced: int = 0
     unrecorded_long: int = 0
     foreign_killed: int = 0
+    kept_killed: int = 0
     over_rate: int = 0
     over_most: int = 0
     left_behind: int = 0
@@ -50,6 +52,11 @@ class Verdict:
     @property
     def is_clean(self) -> bool:
         return self == Verdict()
+
+    @property
+    def is_harmless(self) -> bool:
+        """True when nothing is wrong but that something is not there yet."""
+        return replace(self, missing=0) == Verdict()
 
     def __str__(self) -> str:
         said = {one.name: getattr(self, one.name) for one in fields(self)}
@@ -63,6 +70,7 @@ class Facts:
     Attributes:
         records: as they are at the end.
         known: ids that records have ever had, and since when.
+        let_go: since when no record keeps them any more, ready or claimed.
         uids: of all records that there have ever been.
         released: when the finalizer of each pool went, by UID.
     """
@@ -70,6 +78,7 @@ class Facts:
     wanted: int
     records: Sequence[dict[str, Any]]
     known: dict[str, float]
+    let_go: dict[str, float]
     uids: set[str]
     released: dict[str, float]
     requests: Sequence[Noted]
@@ -93,6 +102,7 @@ def verdict(history: History, facts: Facts) -> Verdict:
         unannounced=sum(life.created.metadata[RECORD] not in facts.uids for life in ours.values()),
         unrecorded_long=sum(_unrecorded(life, facts) > SHORT_TTL_SECONDS + MARGIN_SECONDS for life in ours.values()),
         foreign_killed=sum(CLUSTER not in entry.metadata for entry in history.of(Event.KILLED)),
+        kept_killed=sum(_is_kept(entry, facts) for entry in history.of(Event.KILLED)),
         over_rate=over_rate(facts.requests, facts.creates_per_second),
         over_most=max(_most_alive(ours.values()) - facts.most, 0),
         left_behind=sum(_alive_at_release(life, facts.released) for life in ours.values()),
@@ -145,6 +155,11 @@ def _is_without_effect(what: str | int) -> bool:
 def _ids(records: Sequence[dict[str, Any]], phases: tuple[str, ...]) -> set[str]:
     states = [one.get("status") or {} for one in records]
     return {state["sandboxID"] for state in states if state.get("phase") in phases and state.get("sandboxID")}
+
+
+def _is_kept(killed: Entry, facts: Facts) -> bool:
+    since = facts.known.get(killed.sandbox_id)
+    return since is not None and since < killed.time < facts.let_go.get(killed.sandbox_id, facts.now) - 1.0
 
 
 def _unrecorded(life: Life, facts: Facts) -> float:

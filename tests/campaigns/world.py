@@ -68,6 +68,7 @@ class World:
         self.operators: Operators
         self.meddler: Meddler = lambda _effect: None
         self.known: dict[str, float] = {}
+        self.let_go: dict[str, float] = {}
         self.uids: set[str] = set()
         self.released: dict[str, float] = {}
         self.account_url = self.admin_url = self.stranger = ""
@@ -153,7 +154,16 @@ class World:
     def verdict(self, wanted: int) -> Verdict:
         now = self.pace.now()
         facts = Facts(
-            wanted, self.records(), self.known, self.uids, self.released, self.requests(), now, CREATES_PER_SECOND, MOST
+            wanted,
+            self.records(),
+            self.known,
+            self.let_go,
+            self.uids,
+            self.released,
+            self.requests(),
+            now,
+            CREATES_PER_SECOND,
+            MOST,
         )
         return verdict(self.history(), facts)
 
@@ -200,14 +210,22 @@ class World:
     def _after(self, call: Call) -> None:
         now = self.pace.now()
         if call.writes and call.plural == SANDBOXES.plural:
-            for record in self.kube.peek(SANDBOXES):
-                self.uids.add(record["metadata"]["uid"])
-                if name := (record.get("status") or {}).get("sandboxID"):
-                    self.known.setdefault(name, now)
+            self._follow_records(now)
         if call.plural == POOLS.plural and isinstance(call.body, list) and not call.body[-1]["value"]:
             self.released.setdefault(self._pool_uids[call.namespace], now)
         if self._is_disturbed(call, Writes.LOST):
             raise UnreachableError("the answer is lost")
+
+    def _follow_records(self, now: float) -> None:
+        keep = set()
+        for record in self.records():
+            self.uids.add(record["metadata"]["uid"])
+            status = record.get("status") or {}
+            if name := status.get("sandboxID"):
+                self.known.setdefault(name, now)
+                keep |= {name} if status["phase"] in ("Ready", "Claimed") and not _is_deleted(record) else set()
+        for name in self.known.keys() - keep:
+            self.let_go.setdefault(name, now)
 
     def _is_disturbed(self, call: Call, how: Writes) -> bool:
         is_status = call.verb == "patch" and isinstance(call.body, dict) and "status" in call.body
@@ -221,6 +239,10 @@ class World:
         body = {"templateID": "base", "timeout": seconds, "metadata": metadata}
         made = await self._ask("POST", f"{self.account_url}/v2/sandboxes", body)
         return str(made["sandboxID"])
+
+
+def _is_deleted(record: dict[str, Any]) -> bool:
+    return bool(record["metadata"].get("deletionTimestamp"))
 
 
 @asynccontextmanager

@@ -5,7 +5,8 @@ The order of effects is the protocol, and each may be the last one that this pro
     ask       known as sent, then the request; the id goes into the record at once, before anything else is done with it
     look      by the record's tag, and what comes of it is checked against the tag again
     adopt     the others are killed first; then its tokens are fetched, since lists have none, and it is recorded
-    kill      what E2B has confirmed is gone is gone; whatever else may have happened is done again
+    kill      what E2B has confirmed is gone is gone, a 404 once its list says so too; whatever else may have happened is
+              done again
     drop      is left to the account's round, which first books what it cost
 
 One record is driven by one task at a time. Somebody else may write it meanwhile, a gateway's claim or a pool's retirement:
@@ -291,15 +292,23 @@ class SlotDriver:
         return wanted if extra == 0 or desk.limits.reserve(extra, anyway=is_claimed) else min(reserved, wanted)
 
     async def _kill(self, desk: Desk, record: Record, sandbox_ids: tuple[str, ...]) -> Progress:
-        for sandbox_id in sandbox_ids:
-            if SANDBOX_ID.fullmatch(sandbox_id):
-                await desk.kill(sandbox_id)
+        denied = [one for one in sandbox_ids if SANDBOX_ID.fullmatch(one) and not await desk.kill(one)]
+        if denied and await self._shows(desk, record, denied):
+            log.warning("E2B denies a sandbox that it lists", extra={"record": record.key})
+            return Later(
+                BETWEEN_LOOKS_SECONDS
+            )  # its list may be behind, or the answer was wrong: then it would live on
         known = desk.book.knowledge(record.uid)
         if record.status.sandbox_id:
             desk.book.learn(record.uid, replace(known, is_gone=True))
             return Again(record)
         desk.book.learn(record.uid, Knowledge(last_look=self.clock()))  # a list may show them for a while
         return Later(BETWEEN_LOOKS_SECONDS)
+
+    async def _shows(self, desk: Desk, record: Record, sandbox_ids: list[str]) -> bool:
+        """True while a list shows one of a record's sandboxes."""
+        listed = await desk.listing(self.tagger.tag_of_record(record))
+        return any(one.sandbox_id in sandbox_ids for one in listed)
 
     async def _mark_lost(self, desk: Desk, record: Record) -> Progress:
         log.warning("a sandbox is gone before its time", extra={"record": record.key})
