@@ -37,6 +37,25 @@ CONSTANTS = tuple(
 )
 """Played at real constants as well."""
 
+SLICE = (
+    *map(str, CONSTANTS),
+    "create: create 2 sent",
+    "create: create 2 read, connect 1 withheld",
+    "create: create 2 read, record-id 1 before",
+    "create: pool-finalizer 1 read",
+    "create / Lost: record-id 2 before",
+    "create / Conflict: create 1 read",
+    "scale: create 8 withheld",
+    "scale: drop 5 before",
+    "scale / Lost: kill 3 read",
+    "template: intent 6 before",
+    "template: record-deadline 4 withheld",
+    "delete-busy: drop 1 read",
+    "delete-idle: terminate 3 withheld",
+    "delete-idle / Conflict: pool-release 1 before",
+)
+"""For `make test`."""
+
 
 def learnings() -> list[Plan]:
     """Return the plans that nobody dies in."""

@@ -276,3 +276,24 @@ class Ordered:
             return None
         self._met.append(self.world.pace.now())
         return self.fault
+
+
+SLICE = (
+    "create: 401 sustained",
+    "create: 429-paced sustained",
+    "create: 500 sustained",
+    "extend: drip once",
+    "look: list-lag sustained",
+    "adopt: reset-committed sustained",
+    "sweep: garbage once",
+    "kill-trim: 409 sustained",
+    "kill-delete: 404 sustained",
+    "kill-delete: 503-retry-after sustained",
+    "kill-held: hang-committed once",
+    "intent: reset-committed once",
+    "record-id: 404 sustained",
+    "record-deadline: 409 sustained",
+    "terminate: hang sustained",
+    "drop: garbage sustained",
+)
+"""For `make test`."""

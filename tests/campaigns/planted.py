@@ -17,9 +17,10 @@ from execpool.core.slots import LONG_TTL_SECONDS, Knowledge
 from execpool.providers.e2b.client import E2BClient
 from execpool.providers.e2b.desk import Desk
 from execpool.providers.e2b.errors import E2BError
+from execpool.providers.e2b.progress import Later, Progress
 from execpool.providers.e2b.provider import E2BProvider
 from execpool.providers.e2b.records import AccountName, Record
-from execpool.providers.e2b.slot_driver import Later, Progress, SlotDriver
+from execpool.providers.e2b.slot_driver import SlotDriver
 from execpool.providers.e2b.sweeping import Sweeper
 from execpool.providers.e2b.tags import Tagger
 from execpool.providers.e2b.wire import Created, Listed, read_listed

@@ -14,10 +14,12 @@ from tests.campaigns.plans import Plan
 from tests.campaigns.stories import STORIES
 from tests.campaigns.tap import Noted
 from tests.campaigns.verdict import Verdict
-from tests.campaigns.world import FOREIGN, NotSettledError, Options, world
+from tests.campaigns.world import FOREIGN, PATIENCE, NotSettledError, Options, world
 
 QUIET_SECONDS = 210.0
 """A leak that the sweep has not found by then is one (reliability, P1)."""
+PLANTED_PATIENCE = 240.0
+"""With a bug planted nothing may ever settle."""
 AT_ONCE = 10
 
 
@@ -65,7 +67,7 @@ async def play(plan: Plan, scale: float = 20.0, *, bug: str = "") -> Outcome:
     """Play one plan: its story, then silence, then the verdict."""
     began = time.monotonic()
     directory = Path(tempfile.mkdtemp(prefix="execpool-campaign-"))
-    options = Options(plan.deaths, plan.writes, bug)
+    options = Options(plan.deaths, plan.writes, bug, patience=PLANTED_PATIENCE if bug else PATIENCE)
     try:
         async with world(Pace(scale), directory, options) as one:
             wanted, trouble = 0, ""

@@ -60,7 +60,7 @@ STORIES: dict[str, Story] = {
 
 
 async def _settled(world: World, count: int, template: str = "") -> None:
-    await world.until(lambda: world.is_settled(count, template), f"{count} ready {template}")
+    await world.until(lambda: world.is_settled(count, template), " ".join(f"{count} ready {template}".split()))
 
 
 async def _gone(world: World) -> None:

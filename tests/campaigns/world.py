@@ -53,6 +53,11 @@ class Options:
     deaths: Sequence[Death] = ()
     writes: Writes = Writes.FINE
     bug: str = ""
+    key: str = KEY
+    """In the account's Secret, at first."""
+    foreign: int = FOREIGN
+    patience: float = PATIENCE
+    account: dict[str, Any] = field(default_factory=dict)
     emulator: dict[str, Any] = field(default_factory=dict)
 
 
@@ -84,8 +89,8 @@ class World:
         self.kube.put(NAMESPACES, "", {"metadata": {"name": "kube-system", "uid": "cluster-uid"}})
         for kind in (POOLS, KEYS, ACCOUNTS, SANDBOXES):
             self.kube.put(CRDS, "", {"metadata": {"name": f"{kind.plural}.{kind.group}"}})
-        self.apply_secret()
-        self.apply_account()
+        self.apply_secret(self.options.key)
+        self.apply_account(**self.options.account)
 
     def apply_secret(self, key: str = KEY) -> None:
         data = {"apiKey": base64.b64encode(key.encode()).decode()}
@@ -129,12 +134,13 @@ class World:
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(self.pace.real(seconds))
 
-    async def until(self, condition: Callable[[], bool], what: str = "", seconds: float = PATIENCE) -> None:
+    async def until(self, condition: Callable[[], bool], what: str, seconds: float = 0.0) -> None:
         """Wait until a condition holds. Raises NotSettledError."""
+        seconds = seconds or self.options.patience
         end = self.pace.now() + seconds
         while not condition():
             if self.pace.now() > end:
-                raise NotSettledError(f"{what or 'it'} did not come to pass in {seconds:g} s")
+                raise NotSettledError(f"{what} did not come to pass in {seconds:g} s")
             await asyncio.sleep(max(self.pace.real(2.0), LOOK_SECONDS))
 
     # What there is
@@ -252,7 +258,7 @@ async def world(pace: Pace, directory: Path, options: Options = Options()) -> As
         one = World(pace, directory, options)
         emulated = await stack.enter_async_context(emulator(pace, directory, {**EMULATOR, **options.emulator}))
         one.account_url, one.admin_url = emulated
-        for _ in range(FOREIGN):
+        for _ in range(options.foreign):
             await one.make(owner="somebody else")
         url = await stack.enter_async_context(api_server(one.kube, one.meddle))
         one.furnish()

@@ -26,6 +26,7 @@ from execpool.core.slots import (
     BETWEEN_LOOKS_SECONDS,
     LONG_TTL_SECONDS,
     SHORT_TTL_SECONDS,
+    VISIBLE_SECONDS,
     Adopt,
     Ask,
     Drop,
@@ -55,6 +56,7 @@ from execpool.providers.e2b.errors import (
     UnsentError,
 )
 from execpool.providers.e2b.holds import Hold
+from execpool.providers.e2b.progress import Again, Later, Over, Progress, Vanished
 from execpool.providers.e2b.recording import Recorder
 from execpool.providers.e2b.records import Record, RecordWriter, Trouble
 from execpool.providers.e2b.tags import Tagger, sightings
@@ -67,35 +69,6 @@ MOST_STEPS = 12
 RETRY_SECONDS = 2.0
 WORTH_SECONDS = 1.0
 """An extension that gains less is not asked for: the sandbox is near the end of what its plan allows."""
-
-
-@dataclass(frozen=True)
-class Again:
-    """Decide again with this record."""
-
-    record: Record
-
-
-@dataclass(frozen=True)
-class Later:
-    """Nothing to do for so many seconds, unless the record changes."""
-
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Over:
-    """Nothing of it is left: its record may go."""
-
-    record: Record
-
-
-@dataclass(frozen=True)
-class Vanished:
-    """The record is gone."""
-
-
-Progress = Again | Later | Over | Vanished
 
 
 @dataclass(frozen=True)
@@ -272,6 +245,11 @@ class SlotDriver:
         try:
             await desk.extend(sandbox_id, max(math.floor(until - now), 1))
         except GoneError:
+            # Soon after a creation neither the answer nor the list says anything: to believe them would be to replace what
+            # lives, again and again, as fast as creations are let through.
+            is_young = now < record.slot.attempt_at + VISIBLE_SECONDS
+            if is_young or await self._shows(desk, record, [sandbox_id]):
+                return Later(BETWEEN_LOOKS_SECONDS)
             known = desk.book.knowledge(record.uid)
             desk.book.learn(record.uid, replace(known, is_gone=True))
             return Again(record)
