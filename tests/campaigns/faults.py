@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from execpool.core.slots import SHORT_TTL_SECONDS
 from execpool.emulator.ledger import Event
 from execpool.kube.kinds import POOLS, SANDBOXES
 from execpool.providers.e2b.tags import ATTEMPT, CLUSTER, RECORD
@@ -102,9 +101,7 @@ async def _doubt(world: World) -> None:
 
 async def _stranger(world: World) -> None:
     await _stand(world)
-    world.uids.add("gone")
-    world.stranger = await world.make(SHORT_TTL_SECONDS, **{CLUSTER: OURS, RECORD: "gone", ATTEMPT: "1"})
-    world.known[world.stranger] = world.pace.now()  # it is ours by the test's doing
+    world.stranger = await world.make(**{CLUSTER: OURS, RECORD: "gone", ATTEMPT: "1"})
 
 
 async def _stranger_gone(world: World) -> int:

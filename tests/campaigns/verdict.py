@@ -72,6 +72,7 @@ class Facts:
         known: ids that records have ever had, and since when.
         let_go: since when no record keeps them any more, ready or claimed.
         uids: of all records that there have ever been.
+        planted: ids of sandboxes with our tag that the story made.
         released: when the finalizer of each pool went, by UID.
     """
 
@@ -80,6 +81,7 @@ class Facts:
     known: dict[str, float]
     let_go: dict[str, float]
     uids: set[str]
+    planted: set[str]
     released: dict[str, float]
     requests: Sequence[Noted]
     now: float
@@ -90,6 +92,7 @@ class Facts:
 def verdict(history: History, facts: Facts) -> Verdict:
     """Judge."""
     ours = {name: life for name, life in history.lives.items() if CLUSTER in life.created.metadata}
+    asked_for = [life for name, life in ours.items() if name not in facts.planted]
     alive = {name: life for name, life in ours.items() if life.is_alive(facts.now)}
     recorded = _ids(facts.records, ("Ready", "Claimed", "Intent", "Terminating", "Lost"))
     of_records = [life.created.metadata[RECORD] for life in alive.values()]
@@ -97,10 +100,10 @@ def verdict(history: History, facts: Facts) -> Verdict:
         leaked=len(alive.keys() - recorded),
         doubled=len(of_records) - len(set(of_records)),
         overlapped=_overlapped(ours.values()),
-        long_at_first=sum(_first_deadline(life) > SHORT_TTL_SECONDS + 1.0 for life in ours.values()),
+        long_at_first=sum(_first_deadline(life) > SHORT_TTL_SECONDS + 1.0 for life in asked_for),
         missing=max(facts.wanted - len(_ids(facts.records, ("Ready", "Claimed")) & alive.keys()), 0),
-        unannounced=sum(life.created.metadata[RECORD] not in facts.uids for life in ours.values()),
-        unrecorded_long=sum(_unrecorded(life, facts) > SHORT_TTL_SECONDS + MARGIN_SECONDS for life in ours.values()),
+        unannounced=sum(life.created.metadata[RECORD] not in facts.uids for life in asked_for),
+        unrecorded_long=sum(_unrecorded(life, facts) > SHORT_TTL_SECONDS + MARGIN_SECONDS for life in asked_for),
         foreign_killed=sum(CLUSTER not in entry.metadata for entry in history.of(Event.KILLED)),
         kept_killed=sum(_is_kept(entry, facts) for entry in history.of(Event.KILLED)),
         over_rate=over_rate(facts.requests, facts.creates_per_second),

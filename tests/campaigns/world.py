@@ -160,16 +160,17 @@ class World:
     def verdict(self, wanted: int) -> Verdict:
         now = self.pace.now()
         facts = Facts(
-            wanted,
-            self.records(),
-            self.known,
-            self.let_go,
-            self.uids,
-            self.released,
-            self.requests(),
-            now,
-            CREATES_PER_SECOND,
-            MOST,
+            wanted=wanted,
+            records=self.records(),
+            known=self.known,
+            let_go=self.let_go,
+            uids=self.uids,
+            planted={self.stranger},
+            released=self.released,
+            requests=self.requests(),
+            now=now,
+            creates_per_second=CREATES_PER_SECOND,
+            most=MOST,
         )
         return verdict(self.history(), facts)
 
