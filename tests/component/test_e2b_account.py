@@ -9,7 +9,7 @@ from tests.component.scripted_e2b import Fault, Hang, Late, Reset, Status
 from execpool.core.slots import BETWEEN_LOOKS_SECONDS, VISIBLE_SECONDS
 from execpool.core.times import format_time, parse_time
 from execpool.kube.client import Listing
-from execpool.kube.errors import ConflictError, ForbiddenError, UnreachableError
+from execpool.kube.errors import ConflictError, ForbiddenError, NotFoundError, UnreachableError
 from execpool.kube.fake import Call
 from execpool.kube.kinds import ACCOUNTS, POOLS, SANDBOXES, SECRETS
 
@@ -58,6 +58,28 @@ async def test_nobody_asks_for_a_deadline_that_the_plan_does_not_allow():
 
 
 # What E2B loses, doubles or forgets
+
+
+async def test_a_404_to_a_kill_is_held_against_the_list():
+    async with account_world() as world:
+        ref = await ready(world, 2)
+        world.e2b.fault = once("kill", Status(404), Status(404))
+        world.delete_pool()
+        await world.run(5, ref)
+        assert len(world.kube.peek(POOLS)) == 1
+        await world.run(20, ref)
+        assert (world.records(), world.e2b.alive(), world.kube.peek(POOLS)) == ([], {}, ())
+
+
+async def test_a_404_to_the_first_extension_of_what_lives_makes_nothing_new():
+    async with account_world() as world:
+        world.e2b.fault = always(Status(404), "extend")
+        world.apply_pool(2)
+        await world.run(90)
+        assert world.e2b.count("create") == 2
+        world.e2b.fault = lambda _name: None
+        await world.run(30)
+        assert (world.verdict(2), world.e2b.count("create")) == ((0, 0, 0), 2)
 
 
 async def test_a_sandbox_that_ended_early_is_noticed_within_three_minutes_and_replaced():
@@ -545,6 +567,24 @@ async def test_every_write_of_a_status_may_fail_once(error: Exception):
         await world.run(30)
         assert (world.records(), world.e2b.alive()) == ([], {})
         assert len(failed) >= 4
+
+
+@pytest.mark.parametrize("error", [ConflictError(409, "Conflict", "no"), NotFoundError(404, "NotFound", "no")])
+async def test_a_write_that_is_refused_although_nobody_wrote_is_not_asked_for_again_at_once(error: Exception):
+    async with account_world() as world:
+
+        def refuse(call: Call) -> None:
+            if call.plural == SANDBOXES.plural and isinstance(call.body, dict) and "sandboxID" in str(call.body):
+                raise error
+
+        world.fault_before = refuse
+        world.apply_pool(1)
+        await world.run(20)
+        refused = [call for call in world.kube.writes() if "sandboxID" in str(call.body)]
+        assert 2 <= len(refused) <= 12
+        world.fault_before = lambda _call: None
+        await world.run(30)
+        assert (world.verdict(1), world.e2b.most_of_one_record) == ((0, 0, 0), 1)
 
 
 async def test_a_secret_is_read_by_name_and_rarely():

@@ -3,60 +3,26 @@
 from collections.abc import Sequence
 
 import pytest
+from tests.campaigns.planted import (
+    AsksAgainBlindly,
+    AsksWithoutIntent,
+    BelievesEveryList,
+    ReadsOnePage,
+    RecordsLater,
+    TakesAllForOurs,
+    never_full,
+)
 from tests.component.account_world import AccountWorld, Parts, account_world
 from tests.component.scripted_e2b import Hang, Reset
 
-from execpool.api.v1alpha1 import Tier
 from execpool.core.learning import LearnedNumber
-from execpool.core.model import Pool
-from execpool.core.slots import LONG_TTL_SECONDS, Knowledge
+from execpool.core.slots import LONG_TTL_SECONDS
 from execpool.kube.client import Listing
 from execpool.kube.kinds import SANDBOXES
 from execpool.providers.e2b.client import E2BClient
-from execpool.providers.e2b.desk import Desk
-from execpool.providers.e2b.errors import E2BError
-from execpool.providers.e2b.provider import E2BProvider
-from execpool.providers.e2b.records import AccountName, Record
-from execpool.providers.e2b.slot_driver import Later, Progress, SlotDriver
+from execpool.providers.e2b.slot_driver import SlotDriver
 from execpool.providers.e2b.sweeping import Sweeper
 from execpool.providers.e2b.tags import Tagger
-from execpool.providers.e2b.wire import Created, Listed, read_listed
-
-
-class AsksWithoutIntent(E2BProvider):
-    async def create(self, pool: Pool, tier: Tier) -> str:
-        desk = self.desks.of(AccountName("agents", "main"))
-        if desk.closed is None and desk._api is not None:
-            tag = {"execpool-cluster": "cluster-uid.execpool-system", "execpool-record": "to be written"}
-            await desk._api.create(tier.as_e2b().template, 120, tag, "key")
-        return await super().create(pool, tier)
-
-
-class RecordsLater(SlotDriver):
-    async def _note(self, desk: Desk, record: Record, created: Created, asked_at: float) -> Progress:
-        return Later(10.0)  # and would write it down then
-
-
-class AsksAgainBlindly(SlotDriver):
-    def _lost(self, desk: Desk, record: Record, error: E2BError) -> Progress:
-        desk.book.learn(record.uid, Knowledge(is_unsent=True))
-        return super()._lost(desk, record, error)
-
-
-class ReadsOnePage(E2BClient):
-    async def list(self, tag) -> tuple[Listed, ...]:
-        _, payload = await self._page({"state": "running,paused", "limit": "100"})
-        return tuple(read_listed(payload))
-
-
-class TakesAllForOurs(Tagger):
-    def is_ours(self, listed: Listed) -> bool:
-        return True
-
-
-class BelievesEveryList(Sweeper):
-    def is_believable(self, records: int, unreadable: int, expected: int) -> bool:
-        return True
 
 
 async def growing(world: AccountWorld, seconds: float = 100) -> None:
@@ -112,7 +78,7 @@ async def test_asking_again_after_a_time_out_is_seen(driver: type[SlotDriver], m
 @pytest.mark.parametrize("planted", [False, True])
 async def test_asking_a_full_account_again_and_again_is_seen(planted: bool, monkeypatch: pytest.MonkeyPatch):
     if planted:
-        monkeypatch.setattr(LearnedNumber, "full", lambda self, _ours, _now: self)
+        monkeypatch.setattr(LearnedNumber, "full", never_full)
     async with account_world() as world:
         world.e2b.cap = 1
         await growing(world, 28)

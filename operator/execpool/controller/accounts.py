@@ -29,8 +29,9 @@ from execpool.providers.e2b.desk import Desk
 from execpool.providers.e2b.desks import Desks
 from execpool.providers.e2b.errors import E2BError
 from execpool.providers.e2b.holds import Hold
+from execpool.providers.e2b.progress import Later, Over, Vanished
 from execpool.providers.e2b.records import AccountName, Record, read_records
-from execpool.providers.e2b.slot_driver import Later, Over, SlotDriver, Vanished
+from execpool.providers.e2b.slot_driver import SlotDriver
 from execpool.providers.e2b.sweeping import Sweeper
 
 log = logging.getLogger(__name__)

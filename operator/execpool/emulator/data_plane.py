@@ -93,7 +93,7 @@ class DataPlane:
             held.relays.discard(exchange.reset)
 
     def _check(self, target: Inside, held: Held, exchange: Exchange) -> None:
-        if target.port not in (DATA_PORT, ENVD_PORT):
+        if target.port not in (DATA_PORT, ENVD_PORT) or not held.executor.address:
             raise PortClosedError.of(target.sandbox_id, target.port)
         given = exchange.headers.get("e2b-traffic-access-token", "")
         wanted = held.traffic_token

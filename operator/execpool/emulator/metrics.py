@@ -6,6 +6,8 @@ from typing import Any
 
 from execpool.emulator import views
 from execpool.emulator.account import Sandbox
+from execpool.emulator.errors import NotEmulatedError
+from execpool.emulator.holding import Body
 from execpool.providers.local_executor import LocalExecutor
 
 
@@ -15,8 +17,14 @@ class Metrics:
     def __init__(self) -> None:
         self._last: dict[str, tuple[float, float]] = {}
 
-    def read(self, sandbox: Sandbox, executor: LocalExecutor, now: float) -> dict[str, Any]:
-        """Return one reading; processor use is since the last one, or since the processes began."""
+    def read(self, sandbox: Sandbox, executor: Body, now: float) -> dict[str, Any]:
+        """Return one reading; processor use is since the last one, or since the processes began.
+
+        Raises:
+            NotEmulatedError: nothing runs in this one.
+        """
+        if not isinstance(executor, LocalExecutor):
+            raise NotEmulatedError("metrics of sandboxes without executors are not emulated")
         usage, clock = executor.usage(), time.monotonic()
         since, used = self._last.get(sandbox.id, (clock - executor.age_seconds(), 0.0))
         self._last[sandbox.id] = clock, usage.cpu_seconds

@@ -13,15 +13,11 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any
 
-import aiohttp
-
 from execpool.emulator import latency
 from execpool.emulator.account import DEFAULT_TIMEOUT_SECONDS, Account, Order, Sandbox, State
-from execpool.emulator.claims import claim
 from execpool.emulator.errors import GoneError, NoCapacityError, NotFoundError, RefusedError
-from execpool.emulator.holding import Asker, Held, Knobs
+from execpool.emulator.holding import Asker, Bodies, Held, Knobs
 from execpool.emulator.ledger import Entry, Event, LedgerFile
-from execpool.emulator.warm import Warm
 from execpool.providers.nursery_link import NotStartedError
 
 log = logging.getLogger(__name__)
@@ -36,7 +32,7 @@ class Sandboxes:
 
     Args:
         account: decides.
-        warm: starts executors.
+        bodies: starts what they run in.
         ledger: is told.
         distribution: of the time that creations take.
         random: draws.
@@ -46,7 +42,7 @@ class Sandboxes:
     def __init__(
         self,
         account: Account,
-        warm: Warm,
+        bodies: Bodies,
         ledger: LedgerFile,
         *,
         distribution: latency.Latency,
@@ -58,12 +54,11 @@ class Sandboxes:
         self.ledger = ledger
         self.knobs = Knobs()
         self.now = now
-        self._warm = warm
+        self._bodies = bodies
         self._distribution = distribution
         self._random = random
         self._always_traffic_token = always_traffic_token
         self._held: dict[str, Held] = {}
-        self._session = aiohttp.ClientSession(trust_env=False)
         self._deadlines_changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: list[asyncio.TimerHandle] = []
@@ -78,7 +73,7 @@ class Sandboxes:
         for timer in self._timers:
             timer.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._session.close()
+        await self._bodies.close()
 
     def held(self, sandbox_id: str) -> Held:
         """Return the executor of a sandbox that the account knows."""
@@ -200,12 +195,7 @@ class Sandboxes:
     # Parts
 
     async def _start(self, sandbox_id: str, order: Order) -> Held:
-        executor = await self._warm.take(order.template, internet=order.internet)
-        try:
-            grant = await claim(self._session, executor, sandbox_id, order.env_vars)
-        except (NotStartedError, RefusedError):
-            await executor.end()
-            raise
+        executor, grant = await self._bodies.begin(sandbox_id, order)
         wants_token = order.private_traffic or self._always_traffic_token
         return Held(executor, grant, secrets.token_urlsafe(24) if wants_token else "")
 

@@ -16,6 +16,8 @@ from execpool.emulator.control_plane import ControlPlane
 from execpool.emulator.data_plane import DataPlane
 from execpool.emulator.edge import Edge
 from execpool.emulator.faults import Faults
+from execpool.emulator.holding import Bodies
+from execpool.emulator.hollow import Hollow
 from execpool.emulator.ledger import Entry, Event, LedgerFile
 from execpool.emulator.plans import TEMPLATES
 from execpool.emulator.sandboxes import Sandboxes
@@ -43,12 +45,11 @@ class Service:
         self._settings = settings
         self._now = clock()
         self._ledger = LedgerFile(settings.ledger)
-        self._processes = Processes(settings.directory)
-        template = TEMPLATES["code-interpreter-v1"]
-        self._warm = Warm(self._processes, template, settings.warm, egress=settings.egress)
+        self._processes = Processes(settings.directory) if settings.executors else None
+        self._bodies = _bodies(settings, self._processes)
         self._sandboxes = Sandboxes(
             Account(settings.limits(), self._now()),
-            self._warm,
+            self._bodies,
             self._ledger,
             distribution=settings.latency,
             random=Random(settings.seed),  # noqa: S311 - to be repeated, and nothing secret
@@ -97,9 +98,10 @@ class Service:
             NotStartedError: sandboxes cannot be started on this machine.
         """
         self._ledger.write(Entry(self._now(), Event.OPENED))
-        await self._exit.enter_async_context(self._processes)
-        await self._warm.fill()
-        self._tasks = [_task(self._warm.keep()), _task(self._sandboxes.keep_deadlines())]
+        if self._processes is not None:
+            await self._exit.enter_async_context(self._processes)
+        await self._bodies.fill()
+        self._tasks = [_task(self._bodies.keep()), _task(self._sandboxes.keep_deadlines())]
         self._serving = [_task(port.serve()) for port in (self._api, self._admin)]
         for port in (self._api, self._admin):
             await port.listening.wait()
@@ -133,6 +135,12 @@ class Service:
             _port(edge, settings.host, settings.port, settings.max_connections),
             _port(admin.application(), settings.admin_host, settings.admin_port, _ADMIN_CONNECTIONS),
         )
+
+
+def _bodies(settings: EmulatorSettings, processes: Processes | None) -> Bodies:
+    if processes is None:
+        return Hollow()
+    return Warm(processes, TEMPLATES["code-interpreter-v1"], settings.warm, egress=settings.egress)
 
 
 def _port(application: ASGIApp, host: str, port: int, most: int) -> Port:

@@ -55,6 +55,8 @@ class EmulatorSettings(BaseSettings):
     """Of everything that is drawn: latencies, losses."""
     warm: int = Field(default=2, ge=0)
     """Processes that wait, started, for the next creations, as a real service has them."""
+    executors: bool = True
+    """Whether sandboxes run anything. False for an account that is only managed: no processes, no data plane."""
     egress: bool = False
     """Whether programs reach the network of this machine, which they do on E2B. It includes every loopback address."""
     always_traffic_token: bool = False

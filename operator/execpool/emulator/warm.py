@@ -4,6 +4,11 @@ import asyncio
 import logging
 from collections import deque
 
+import aiohttp
+
+from execpool.emulator.account import Order
+from execpool.emulator.claims import Grant, claim
+from execpool.emulator.errors import RefusedError
 from execpool.emulator.plans import Template
 from execpool.providers.local_executor import Identity, LocalExecutor
 from execpool.providers.nursery_link import NotStartedError
@@ -26,13 +31,28 @@ class Warm:
         self._egress = egress
         self._waiting: deque[LocalExecutor] = deque()
         self._wanted = asyncio.Event()
+        self._session = aiohttp.ClientSession(trust_env=False)
 
-    async def take(self, template: Template, *, internet: bool) -> LocalExecutor:
-        """Return an executor for a sandbox: one that waits, or a new one; without a network unless it is to have one.
+    async def close(self) -> None:
+        """Close the connections; what still waits ends with its `Processes`."""
+        await self._session.close()
+
+    async def begin(self, sandbox_id: str, order: Order) -> tuple[LocalExecutor, Grant]:
+        """Return an executor that is the sandbox's for life, claimed.
 
         Raises:
             NotStartedError: none could be started.
+            RefusedError: it does not take what the order says.
         """
+        executor = await self._take(order.template, internet=order.internet)
+        try:
+            return executor, await claim(self._session, executor, sandbox_id, order.env_vars)
+        except (NotStartedError, RefusedError):
+            await executor.end()
+            raise
+
+    async def _take(self, template: Template, *, internet: bool) -> LocalExecutor:
+        """Return one that waits, or a new one; without a network unless it is to have one."""
         egress = self._egress and internet
         while (template, egress) == (self._template, self._egress) and self._waiting:
             executor = self._waiting.popleft()

@@ -49,8 +49,8 @@ class E2BApi(Protocol):
     async def extend(self, sandbox_id: str, seconds: int) -> None:
         """Set a deadline to so many seconds from now."""
 
-    async def kill(self, sandbox_id: str) -> None:
-        """End a sandbox; done already when it does not exist."""
+    async def kill(self, sandbox_id: str) -> bool:
+        """End a sandbox; False when E2B says that there is none."""
 
     async def close(self) -> None:
         """Close the connections."""
@@ -121,11 +121,12 @@ class E2BClient:
     async def extend(self, sandbox_id: str, seconds: int) -> None:
         await self._effect("POST", f"/sandboxes/{sandbox_id}/timeout", {"timeout": seconds}, wanted=(204,))
 
-    async def kill(self, sandbox_id: str) -> None:
+    async def kill(self, sandbox_id: str) -> bool:
         try:
             await self._effect("DELETE", f"/sandboxes/{sandbox_id}", None, wanted=(204,))
         except GoneError:
-            return
+            return False
+        return True
 
     async def _effect(
         self,

@@ -202,9 +202,9 @@ class Desk:
         """Set a deadline."""
         await self._call("Extend", lambda api: api.extend(sandbox_id, seconds))
 
-    async def kill(self, sandbox_id: str) -> None:
-        """End a sandbox."""
-        await self._call("Kill", lambda api: api.kill(sandbox_id))
+    async def kill(self, sandbox_id: str) -> bool:
+        """End a sandbox; False when E2B says that there is none."""
+        return await self._call("Kill", lambda api: api.kill(sandbox_id))
 
     async def _call(self, name: str, work: Callable[[E2BApi], Awaitable[T]]) -> T:
         hold = self.closed or (self.hold_of_breaker() if name == "Create" else self.hold_of_calls())

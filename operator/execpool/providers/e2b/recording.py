@@ -44,7 +44,7 @@ class Recorder:
             The record as it is now; None when it is gone. Where the sandbox could not be noted, it has been killed.
 
         Raises:
-            KubeError: the API server is away.
+            KubeError: the API server is away, or refuses the write although nothing has changed.
             E2BError: the sandbox of a record that is gone could not be killed; it is known by its tag.
         """
         current: Record | None = record
@@ -62,7 +62,10 @@ class Recorder:
                     message=None,
                 )
             except (ConflictError, NotFoundError):
-                current = await self.writer.read(current)
+                found = await self.writer.read(current)
+                if found is not None and found.resource_version == current.resource_version:
+                    raise  # nobody wrote it: asking again at once would be answered the same
+                current = found
             except UnreachableError:
                 unanswered += 1
                 if unanswered == ATTEMPTS:

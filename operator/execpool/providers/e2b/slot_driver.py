@@ -5,7 +5,8 @@ The order of effects is the protocol, and each may be the last one that this pro
     ask       known as sent, then the request; the id goes into the record at once, before anything else is done with it
     look      by the record's tag, and what comes of it is checked against the tag again
     adopt     the others are killed first; then its tokens are fetched, since lists have none, and it is recorded
-    kill      what E2B has confirmed is gone is gone; whatever else may have happened is done again
+    kill      what E2B has confirmed is gone is gone, a 404 once its list says so too; whatever else may have happened is
+              done again
     drop      is left to the account's round, which first books what it cost
 
 One record is driven by one task at a time. Somebody else may write it meanwhile, a gateway's claim or a pool's retirement:
@@ -25,6 +26,7 @@ from execpool.core.slots import (
     BETWEEN_LOOKS_SECONDS,
     LONG_TTL_SECONDS,
     SHORT_TTL_SECONDS,
+    VISIBLE_SECONDS,
     Adopt,
     Ask,
     Drop,
@@ -53,6 +55,7 @@ from execpool.providers.e2b.errors import (
     UnsentError,
 )
 from execpool.providers.e2b.holds import Hold
+from execpool.providers.e2b.progress import Again, Later, Over, Progress, Vanished
 from execpool.providers.e2b.recording import Recorder
 from execpool.providers.e2b.records import Record, RecordWriter, Trouble
 from execpool.providers.e2b.tags import Tagger, sightings
@@ -65,35 +68,6 @@ MOST_STEPS = 12
 RETRY_SECONDS = 2.0
 WORTH_SECONDS = 1.0
 """An extension that gains less is not asked for: the sandbox is near the end of what its plan allows."""
-
-
-@dataclass(frozen=True)
-class Again:
-    """Decide again with this record."""
-
-    record: Record
-
-
-@dataclass(frozen=True)
-class Later:
-    """Nothing to do for so many seconds, unless the record changes."""
-
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Over:
-    """Nothing of it is left: its record may go."""
-
-    record: Record
-
-
-@dataclass(frozen=True)
-class Vanished:
-    """The record is gone."""
-
-
-Progress = Again | Later | Over | Vanished
 
 
 @dataclass(frozen=True)
@@ -123,11 +97,8 @@ class SlotDriver:
         for _ in range(MOST_STEPS):
             try:
                 progress = await self._step(desk, record, self._next_step(desk, record))
-            except ConflictError:
-                current = await self.writer.read(record)
-                progress = Again(desk.book.wrote(current)) if current is not None else Vanished()
-            except NotFoundError:
-                progress = Vanished()
+            except (ConflictError, NotFoundError):
+                progress = await self._reread(desk, record)
             except HeldBackError as error:
                 progress = Later(min(error.retry_after, RETRY_SECONDS))
             except E2BError as error:
@@ -140,6 +111,14 @@ class SlotDriver:
             record = progress.record
         log.warning("a record does not come to rest", extra={"record": record.key, "phase": record.slot.phase.value})
         return Later(RETRY_SECONDS)
+
+    async def _reread(self, desk: Desk, record: Record) -> Progress:
+        """Return what to do after a 409 or a 404. Where nobody wrote the record, asking again would be answered the same."""
+        current = await self.writer.read(record)
+        if current is None:
+            return Vanished()
+        desk.book.wrote(current)
+        return Again(current) if current.resource_version != record.resource_version else Later(RETRY_SECONDS)
 
     def _next_step(self, desk: Desk, record: Record, seen: tuple[Sighting, ...] | None = None) -> Step:
         slot, now = record.slot, self.clock()
@@ -265,6 +244,11 @@ class SlotDriver:
         try:
             await desk.extend(sandbox_id, max(math.floor(until - now), 1))
         except GoneError:
+            # Soon after a creation neither the answer nor the list says anything: to believe them would be to replace what
+            # lives, again and again, as fast as creations are let through.
+            is_young = now < record.slot.attempt_at + VISIBLE_SECONDS
+            if is_young or await self._shows(desk, record, [sandbox_id]):
+                return Later(BETWEEN_LOOKS_SECONDS)
             known = desk.book.knowledge(record.uid)
             desk.book.learn(record.uid, replace(known, is_gone=True))
             return Again(record)
@@ -291,15 +275,23 @@ class SlotDriver:
         return min(reserved, wanted), short or account
 
     async def _kill(self, desk: Desk, record: Record, sandbox_ids: tuple[str, ...]) -> Progress:
-        for sandbox_id in sandbox_ids:
-            if SANDBOX_ID.fullmatch(sandbox_id):
-                await desk.kill(sandbox_id)
+        denied = [one for one in sandbox_ids if SANDBOX_ID.fullmatch(one) and not await desk.kill(one)]
+        if denied and await self._shows(desk, record, denied):
+            log.warning("E2B denies a sandbox that it lists", extra={"record": record.key})
+            return Later(
+                BETWEEN_LOOKS_SECONDS
+            )  # its list may be behind, or the answer was wrong: then it would live on
         known = desk.book.knowledge(record.uid)
         if record.status.sandbox_id:
             desk.book.learn(record.uid, replace(known, is_gone=True))
             return Again(record)
         desk.book.learn(record.uid, Knowledge(last_look=self.clock()))  # a list may show them for a while
         return Later(BETWEEN_LOOKS_SECONDS)
+
+    async def _shows(self, desk: Desk, record: Record, sandbox_ids: list[str]) -> bool:
+        """True while a list shows one of a record's sandboxes."""
+        listed = await desk.listing(self.tagger.tag_of_record(record))
+        return any(one.sandbox_id in sandbox_ids for one in listed)
 
     async def _mark_lost(self, desk: Desk, record: Record) -> Progress:
         log.warning("a sandbox is gone before its time", extra={"record": record.key})
