@@ -1,6 +1,7 @@
 # syntax=docker/dockerfile:1
-# Two images from one file: `--target executor` (server and runner of an executor pod) and `--target controlplane`
-# (operator and gateway). BASE is any Debian with Python 3.13 and venv; it is named once and used for both stages, so
+# Three images from one file: `--target executor` (server and runner of an executor pod), `--target emulator` (an account
+# of E2B, whose sandboxes are executors: the executor's layers and one more) and `--target controlplane` (operator and
+# gateway). BASE is any Debian with Python 3.13 and venv; it is named once and used for both stages, so
 # that the virtual environment finds the interpreter it was made with.
 ARG BASE=docker.io/library/python:3.13-slim
 
@@ -59,6 +60,29 @@ WORKDIR /home/user
 EXPOSE 49999 49983 49901
 ENTRYPOINT ["python", "-m", "execpool.executor.main"]
 CMD ["server"]
+
+# In a directory of their own, which no program of a sandbox has on its path.
+FROM tools AS emulator-libraries
+COPY requirements/emulator.txt /tmp/emulator.txt
+RUN /opt/execpool/bin/pip install --quiet --require-hashes --only-binary :all: --no-deps --no-compile \
+      --target /opt/emulator -r /tmp/emulator.txt \
+ && /opt/execpool/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/emulator \
+ && chmod -R a+rX /opt/emulator
+
+FROM executor AS emulator
+USER 0:0
+COPY --from=emulator-libraries /opt/emulator /opt/emulator
+COPY operator/execpool/core /opt/execpool/app/execpool/core
+COPY operator/execpool/providers /opt/execpool/app/execpool/providers
+COPY operator/execpool/telemetry /opt/execpool/app/execpool/telemetry
+COPY operator/execpool/emulator /opt/execpool/app/execpool/emulator
+RUN /opt/execpool/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/execpool/app \
+ && chmod -R a+rX /opt/execpool/app
+ENV PYTHONPATH=/opt/execpool/app:/opt/emulator
+USER 1000:1000
+EXPOSE 8080 3001
+ENTRYPOINT ["python", "-m", "execpool.emulator.main"]
+CMD []
 
 FROM tools AS controlplane-venv
 COPY requirements/controlplane.txt /tmp/controlplane.txt

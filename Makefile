@@ -60,7 +60,7 @@ generate: $(VENV)/.ready  ## CRDs and field tables from the models
 	$(BIN)/python -m execpool.api.generate
 
 lock:  ## new lock files, with hashes and without index addresses (needs uv)
-	@for part in executor controlplane dev; do \
+	@for part in executor emulator controlplane dev; do \
 	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --custom-compile-command "make lock" requirements/$$part.in -o requirements/$$part.txt; \
 	done
@@ -71,10 +71,10 @@ bench: $(VENV)/.ready  ## every benchmark, each beside its peer in the same run
 picture: $(VENV)/.ready  ## the picture in the README, from a real run of the workload
 	@$(BIN)/execpool up --record docs/workload.svg
 
-images:  ## build and push both images for your own cluster: make images REGISTRY=registry.example/team TAG=1
+images:  ## build and push the three images for your own cluster: make images REGISTRY=registry.example/team TAG=1
 	@test -n "$(REGISTRY)" || { echo "make images needs REGISTRY=, the registry and path to push to"; exit 2; }
 	@builder=$$(command -v docker || command -v podman || command -v buildah) || { echo "docker, podman or buildah is needed"; exit 2; }; \
-	for target in controlplane executor; do \
+	for target in controlplane executor emulator; do \
 	  $$builder build --target $$target --tag $(REGISTRY)/execpool-$$target:$(TAG) --file Dockerfile . \
 	    && $$builder push $(REGISTRY)/execpool-$$target:$(TAG); \
 	done

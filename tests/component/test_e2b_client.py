@@ -136,3 +136,19 @@ async def test_e2bs_words_are_cut_short_and_printable():
             await client.create("base", 120, {}, "k")
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 300
+
+
+async def test_it_tells_when_a_creation_leaves_and_not_when_there_is_no_connection_for_it():
+    e2b = ScriptedE2B(lambda: 1000.0)
+    await e2b.start()
+    client, left = E2BClient(e2b.url, KEY), []
+    await client.create("base", 120, {}, "k", lambda: left.append(len(e2b.alive())))
+    await client.list({})
+    assert left == [0], "once, before the sandbox was there, and for nothing but the creation"
+    await client.close()
+    await e2b.stop()
+    nowhere = E2BClient("http://127.0.0.1:9", KEY, timeouts=QUICK)
+    with pytest.raises(UnsentError):
+        await nowhere.create("base", 120, {}, "k", lambda: left.append(-1))
+    await nowhere.close()
+    assert left == [0]

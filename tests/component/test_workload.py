@@ -1,7 +1,9 @@
 """`execpool workload` against a small gateway that speaks its protocol over a real socket."""
 
 import asyncio
+import io
 import json
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,9 +12,13 @@ import pytest
 import typer
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from rich.console import Console
 from typer.testing import CliRunner
 
-from execpool.cli.workload import workload
+from execpool.cli import workload_view as view
+from execpool.cli.workload import Tiers, read_queries, workload
+from execpool.cli.workload import run as submit
+from execpool.cli.workload_facts import Birth, Executor, Facts
 
 app = typer.Typer()
 app.command()(workload)
@@ -110,6 +116,37 @@ async def test_all_queries_are_submitted_at_once_as_their_users_and_the_table_te
     assert "user-1/first  running on agents-user-1" in result.output
     assert "6 of 6 went through the pool" in " ".join(result.output.split())
     assert "before execpool: 27-320 s per query" in result.output
+
+
+async def test_programs_ask_for_the_tier_of_their_kind(gateway, url, folder):
+    (folder / "user-1" / "first.py").write_text("import pandas")
+    await run(folder, "--url", url, "--key", "k", "--simple-tier", "local", "--data-tier", "e2b")
+    assert {asked["tier"] for asked in gateway.asked if "pandas" in asked["code"]} == {"e2b"}
+    assert {asked["tier"] for asked in gateway.asked if "pandas" not in asked["code"]} == {"local"}
+
+
+async def test_what_a_witness_tells_is_in_the_table_and_in_the_summary(gateway, url, folder):
+    began = time.time()
+    executors = {
+        "agents-user-1": Executor("agents-user-1", Birth(began - 9, began - 8), "i1", is_claimed=True),
+        "agents-user-2": Executor("agents-user-2", Birth(began + 9, began + 10), "i2"),
+    }
+    looks = []
+
+    def look() -> Facts:
+        looks.append(1)
+        return Facts(executors, {"agents-user-1": 2}, created=3, refused=1)
+
+    console = Console(file=io.StringIO(), width=view.PLAIN_WIDTH)
+    queries = read_queries(folder)
+    state = await submit(queries, url, "k", {}, console, tiers=Tiers(), look=look)
+    console.print(view.final(state))
+    text = " ".join(console.file.getvalue().split())
+    assert len(looks) >= 2, "at the begin and at the end"
+    assert "429s seen 1 (aim 0); creates on the request path 1 (aim 0), to keep the pool warm 2" in text
+    assert "2 sandboxes, 1 claimed; executions by the account's ledger: 2 (1 2)" in text
+    assert (state.report()["refusedWith429"], state.report()["createsOnRequestPath"]) == (1, 1)
+    assert ("yes" in text, "no" in text) == (True, True)
 
 
 async def test_json_is_all_that_standard_output_gets(gateway, url, folder):

@@ -128,3 +128,10 @@ def test_windows_follow_without_a_gap_and_reservations_move_on() -> None:
 
 def test_a_cost_above_its_reservation_is_booked_in_full() -> None:
     assert SpendWindow(100, 60, 0, reserved=10).settle(10, 25).settled == 25
+
+
+def test_an_event_that_happens_later_than_it_was_taken_keeps_the_next_one_away_from_itself():
+    bucket = Bucket(Rate(1, 1), 0)
+    assert bucket.take(NANOSECONDS)
+    bucket.happened(NANOSECONDS + NANOSECONDS // 4)
+    assert bucket.wait(2 * NANOSECONDS) == NANOSECONDS // 4

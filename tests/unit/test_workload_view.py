@@ -50,9 +50,9 @@ def test_the_end_is_told_beside_the_figures_of_before():
         pytest.param([{"type": "accepted"}], "accepted", id="accepted"),
         pytest.param([{"type": "waiting", "position": 2}], "waiting, place 2", id="waiting"),
         pytest.param([{"type": "started", "executor": "e"}], "running on e", id="running"),
-        pytest.param([ANSWER], "Succeeded after 12.3 s in the queue and 2.5 s running", id="done"),
+        pytest.param([ANSWER], "Succeeded after 12.3 s waiting and 2.5 s running", id="done"),
         pytest.param(
-            [{"type": "lost", "detail": "gone"}], "Lost after 0.0 s in the queue and 0.0 s running: gone", id="lost"
+            [{"type": "lost", "detail": "gone"}], "Lost after 0.0 s waiting and 0.0 s running: gone", id="lost"
         ),
     ],
 )

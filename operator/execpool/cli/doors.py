@@ -19,16 +19,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-IMAGES = {"controlplane": "localhost/execpool-controlplane", "executor": "localhost/execpool-executor"}
-"""Image names as written in manifests/base, by the Dockerfile's target."""
+IMAGES = {target: f"localhost/execpool-{target}" for target in ("controlplane", "executor", "emulator")}
+"""Image names as written in the manifests, by the Dockerfile's target."""
 PLACEHOLDER_TAG = "dev"
+_EXECUTOR = (
+    "requirements/executor.txt",
+    "operator/execpool/__init__.py",
+    "operator/execpool/protocol.py",
+    "operator/execpool/serving.py",
+    "operator/execpool/executor",
+)
 COPIED = {
     "controlplane": ("pyproject.toml", "requirements/controlplane.txt", "operator"),
-    "executor": (
-        "requirements/executor.txt",
-        "operator/execpool/__init__.py",
-        "operator/execpool/protocol.py",
-        "operator/execpool/executor",
+    "executor": _EXECUTOR,
+    "emulator": (
+        *_EXECUTOR,
+        "requirements/emulator.txt",
+        *(f"operator/execpool/{part}" for part in ("core", "providers", "telemetry", "emulator")),
     ),
 }
 """What each target of the Dockerfile copies: nothing else makes a new image."""

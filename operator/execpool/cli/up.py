@@ -1,25 +1,34 @@
 """`execpool up` and `execpool down`: from a clone to the workload running on a pool, and back to nothing.
 
+The pool has executors in the cluster and three warm sandboxes, of the emulator or of the user's account at E2B (`accounts`).
+
 Every step says what it does and how long it took, and is done only where it is not done already: a second `up` takes
 seconds. The key that `up` makes is kept in `.state/` of the clone, readable by its owner alone.
 """
 
+import asyncio
 import json
+import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from execpool.cli import keys, workload
+from execpool.cli import keys, workload, workload_view
+from execpool.cli.accounts import EMULATOR, Account, choose_account, emulated
 from execpool.cli.doors import GATEWAY, IMAGES, PLACEHOLDER_TAG, Door, UpError, choose_door, gateway_url
+from execpool.cli.witness import Witness
+from execpool.cli.workload_state import DATA_LIBRARIES
 
 NAMESPACE, POOL = "agents", "agents"
 TENANT = "demo"
 WAIT_SECONDS = 180
+WORKLOAD_SECONDS = 120.0
+"""Longest run of one query."""
 console = Console(stderr=True, highlight=False)
 
 
@@ -32,11 +41,12 @@ def up(
 ) -> None:
     """Install execpool, make a pool and a key, and run the workload on it."""
     try:
-        door = choose_door(Path.cwd(), context, registry, tag)
-        console.print(door.describe())
-        key = _install(door)
+        door, account = choose_door(Path.cwd(), context, registry, tag), choose_account(os.environ)
+        console.print(door.describe(), soft_wrap=True)
+        console.print(account.describe(), soft_wrap=True)
+        key = _install(door, account)
         with gateway_url(door) as url:
-            failed = 0 if skip_workload else _run_workload(url, key, record)
+            failed = 0 if skip_workload else _run_workload(door, account, url, key, record)
             _farewell(url)
     except UpError as error:
         console.print(f"[red]up:[/red] {error}", soft_wrap=True)
@@ -51,20 +61,32 @@ def down(context: Annotated[str, typer.Option(help="kubectl context of your clus
         door = choose_door(Path.cwd(), context, "", PLACEHOLDER_TAG)
         if context:
             _refuse_to_strand_pools(door)
-            with _step("deleting the pool, waiting for its executors to end"):
-                timeout = f"--timeout={WAIT_SECONDS}s"
-                door.kubectl("--namespace", NAMESPACE, "delete", "executionpool", POOL, timeout, "--ignore-not-found")
-            with _step("removing execpool"):
-                door.kubectl(
-                    "delete", "--kustomize", "manifests/base", "--ignore-not-found", f"--timeout={WAIT_SECONDS}s"
-                )
-                door.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", f"--timeout={WAIT_SECONDS}s")
+            _remove(door)
         else:
+            _end_sandboxes(door)
             door.close()
         _key_file().unlink(missing_ok=True)
     except UpError as error:
         console.print(f"[red]down:[/red] {error}", soft_wrap=True)
         raise typer.Exit(1) from None
+
+
+def _remove(door: Door) -> None:
+    timeout = (f"--timeout={WAIT_SECONDS}s", "--ignore-not-found")
+    with _step("deleting the pool, waiting for its executors to end"):
+        door.kubectl("--namespace", NAMESPACE, "delete", "executionpool", POOL, *timeout)
+    with _step("removing execpool, and the emulator with all that runs in it"):
+        door.kubectl("delete", "--kustomize", emulated().manifests, *timeout)  # the base is in it
+        door.kubectl("delete", "namespace", NAMESPACE, *timeout)
+
+
+def _end_sandboxes(door: Door) -> None:
+    """Delete the pool before its cluster goes: sandboxes at E2B do not end with it, but 15 minutes later."""
+    with suppress(UpError):  # there is no cluster, or nothing in it
+        door.kubectl("get", "e2baccounts", "--all-namespaces")
+        with _step("deleting the pool, so that its sandboxes end"):
+            timeout = f"--timeout={WAIT_SECONDS}s"
+            door.kubectl("--namespace", NAMESPACE, "delete", "executionpool", POOL, timeout, "--ignore-not-found")
 
 
 def _refuse_to_strand_pools(door: Door) -> None:
@@ -87,49 +109,47 @@ def images() -> None:
         typer.echo(name)
 
 
-def _install(door: Door) -> str:
-    """Bring cluster, images, execpool, pool and key into being; return the key."""
+def _install(door: Door, account: Account) -> str:
+    """Bring cluster, images, execpool, account, pool and key into being; return the key."""
     with _step("cluster"):
         door.open()
     with _step("images"):
         images = door.images()
-    with _step("execpool (manifests/base)"):
-        apply_base(door, images)
-    with _step("operator and gateway ready"):
-        await_rollout(door)
-    with _step(f"pool {NAMESPACE}/{POOL} ready (manifests/samples/pool.yaml)"):
-        door.kubectl("apply", "--filename", "manifests/samples/pool.yaml")
+    with _step(f"execpool ({account.manifests})"):
+        apply_base(door, images, account)
+    with _step(" and ".join(["operator", "gateway", *(["emulator"] if account.is_emulated else [])]) + " ready"):
+        await_rollout(door, account)
+    with _step(f"pool {NAMESPACE}/{POOL} ready, its sandboxes warm ({account.sample})"):
+        door.kubectl("apply", "--filename", account.sample)
         key = _ensure_key(door)
-        door.kubectl(
-            "--namespace",
-            NAMESPACE,
-            "wait",
-            "--for=condition=Ready",
-            f"executionpool/{POOL}",
-            f"--timeout={WAIT_SECONDS}s",
-        )
-    console.print(door.kubectl("--namespace", NAMESPACE, "get", "executionpool", POOL).rstrip())
+        for condition in ("Ready", "WarmPoolFilled"):
+            wait = (f"--for=condition={condition}", f"executionpool/{POOL}", f"--timeout={WAIT_SECONDS}s")
+            door.kubectl("--namespace", NAMESPACE, "wait", *wait)
+    console.print(door.kubectl("--namespace", NAMESPACE, "get", "executionpool,e2bsandbox").rstrip())
     return key
 
 
-def await_rollout(door: Door) -> None:
-    """Wait until operator and gateway are ready."""
-    for part in ("execpool-operator", "execpool-gateway"):
+def await_rollout(door: Door, account: Account | None = None) -> None:
+    """Wait until operator and gateway are ready, and the emulator where the account is one."""
+    parts = ["execpool-operator", "execpool-gateway", *([EMULATOR] if account and account.is_emulated else [])]
+    for part in parts:
         door.kubectl("--namespace", GATEWAY[0], "rollout", "status", f"deployment/{part}", f"--timeout={WAIT_SECONDS}s")
 
 
-def apply_base(door: Door, images: dict[str, str]) -> None:
-    """Apply the base with the images of this tree, and the root key unless there is one."""
-    base = door.kubectl("kustomize", "manifests/base")
+def apply_base(door: Door, images: dict[str, str], account: Account | None = None) -> None:
+    """Apply execpool with the images of this tree, the root key unless there is one, and what an account needs."""
+    manifests = door.kubectl("kustomize", account.manifests if account else "manifests/base")
     for target, name in IMAGES.items():
-        base = base.replace(f"{name}:{PLACEHOLDER_TAG}", images[target])
+        manifests = manifests.replace(f"{name}:{PLACEHOLDER_TAG}", images[target])
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": GATEWAY[0]}}
     door.kubectl("apply", "--server-side", "--filename", "-", stdin=json.dumps(namespace))
     if not door.kubectl(
         "--namespace", GATEWAY[0], "get", "secret", keys.ROOT_KEY_SECRET, "--ignore-not-found", "--output", "name"
     ):
         door.kubectl("create", "--filename", "-", stdin=json.dumps(keys.make_root_key(GATEWAY[0])))
-    door.kubectl("apply", "--server-side", "--force-conflicts", "--filename", "-", stdin=base)
+    if account is not None:
+        account.store_key(door)
+    door.kubectl("apply", "--server-side", "--force-conflicts", "--filename", "-", stdin=manifests)
 
 
 def _ensure_key(door: Door) -> str:
@@ -149,12 +169,21 @@ def _ensure_key(door: Door) -> str:
     return secret
 
 
-def _run_workload(url: str, key: str, record: Path | None) -> int:
-    try:
-        workload.workload(directory=Path("examples/workload"), url=url, key=key, pool=POOL, record=record)
-    except typer.Exit as ended:
-        return ended.exit_code
-    return 0
+def _run_workload(door: Door, account: Account, url: str, key: str, record: Path | None) -> int:
+    console.print(
+        f"programs that import {', '.join(sorted(DATA_LIBRARIES))} ask for tier e2b, the others for tier local",
+        style="dim",
+    )
+    shown = workload.console_for(stderr=False)
+    witness = Witness(door, account, NAMESPACE, POOL, time.time())
+    queries = workload.read_queries(Path("examples/workload"))
+    tiers = workload.Tiers(simple="local", data="e2b")
+    options = {"pool": POOL, "timeoutSeconds": WORKLOAD_SECONDS}
+    state = asyncio.run(workload.run(queries, url, key, options, shown, tiers=tiers, look=witness.facts))
+    shown.print(workload_view.final(state))
+    if record is not None:
+        workload_view.record(state, record)
+    return int(bool(state.failed))
 
 
 def _farewell(url: str) -> None:
@@ -166,7 +195,9 @@ def _farewell(url: str) -> None:
         '  curl -s $EXECPOOL_URL/v1/executions -H "Authorization: Bearer $EXECPOOL_KEY" -d \'{"code": "sum(range(10))", "pool": "agents"}\'',
         soft_wrap=True,
     )
-    console.print("  .venv/bin/execpool run examples/workload/user-1/portfolio_risk.py --pool agents", soft_wrap=True)
+    console.print(
+        "  .venv/bin/execpool run examples/workload/user-1/portfolio_risk.py --pool agents --tier e2b", soft_wrap=True
+    )
     console.print("[bold]Undo:[/bold] make down")
 
 

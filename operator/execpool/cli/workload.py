@@ -8,7 +8,8 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,14 +20,32 @@ from rich.console import Console
 from rich.live import Live
 
 from execpool.cli import workload_view as view
-from execpool.cli.workload_state import Event, Query, WorkloadState
+from execpool.cli.workload_facts import Facts
+from execpool.cli.workload_state import DATA_LIBRARIES, Event, Query, WorkloadState
 
 NDJSON = "application/x-ndjson"
 _CONNECT_SECONDS = 10.0
 _SILENCE_SECONDS = 60.0
 """Longest silence on one answer; the gateway sends a keepalive every 5 seconds."""
 
+_LOOK_SECONDS = 2.0
+"""Between two looks at the cluster; each starts programs, and processors are for the queries."""
+
 Hear = Callable[[Query, Event], None]
+Look = Callable[[], Facts]
+"""Tells what there is to know beside the gateway's answers; may take a second."""
+
+
+@dataclass(frozen=True)
+class Tiers:
+    """Which tier each kind of program asks for; the pool's order where empty."""
+
+    simple: str = ""
+    data: str = ""
+
+    def of(self, query: Query) -> str:
+        """Return the tier that a query asks for."""
+        return self.data if query.is_data_science else self.simple
 
 
 class Output(StrEnum):
@@ -51,6 +70,10 @@ def workload(  # noqa: PLR0917 - typer passes them by name
     ] = None,
     output: Annotated[Output, typer.Option("--output", "-o", help="What to print at the end.")] = Output.TABLE,
     record: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Write the final table as a picture.")] = None,
+    simple_tier: Annotated[str, typer.Option(help="Tier that programs ask for which only calculate.")] = "",
+    data_tier: Annotated[
+        str, typer.Option(help=f"Tier that programs ask for which import {', '.join(sorted(DATA_LIBRARIES))}.")
+    ] = "",
 ) -> None:
     """Run a folder of programs through a pool, all at once, and watch them."""
     queries = read_queries(directory)
@@ -58,8 +81,8 @@ def workload(  # noqa: PLR0917 - typer passes them by name
         raise typer.BadParameter(f"{directory} has no USER/PROGRAM.py", param_hint="DIR")
     options = {"pool": pool, "timeoutSeconds": timeout, "maxWaitSeconds": max_wait}
     # With JSON on standard output, progress goes to standard error.
-    console = _console(stderr=output is Output.JSON)
-    state = asyncio.run(run(queries, url, key, options, console))
+    console = console_for(stderr=output is Output.JSON)
+    state = asyncio.run(run(queries, url, key, options, console, tiers=Tiers(simple_tier, data_tier)))
     if output is Output.JSON:
         print(json.dumps(state.report(), indent=2))
     else:
@@ -70,7 +93,8 @@ def workload(  # noqa: PLR0917 - typer passes them by name
         raise typer.Exit(1)
 
 
-def _console(*, stderr: bool) -> Console:
+def console_for(*, stderr: bool) -> Console:
+    """Return the console on standard output or error; wide enough where it is no terminal."""
     console = Console(stderr=stderr)
     return console if console.is_terminal else Console(stderr=stderr, width=view.PLAIN_WIDTH)
 
@@ -81,9 +105,28 @@ def read_queries(folder: Path) -> list[Query]:
     return [Query(file.parent.name, file.stem, file.read_text(encoding="utf-8")) for file in files]
 
 
-async def run(queries: list[Query], url: str, key: str, options: dict[str, Any], console: Console) -> WorkloadState:
-    """Submit everything at once; return the state in which everything is done."""
-    state = WorkloadState.of(queries, time.monotonic())
+async def run(
+    queries: list[Query],
+    url: str,
+    key: str,
+    options: dict[str, Any],
+    console: Console,
+    *,
+    tiers: Tiers = Tiers(),
+    look: Look | None = None,
+) -> WorkloadState:
+    """Submit everything at once; return the state in which everything is done.
+
+    Args:
+        queries: what to run.
+        url: of the gateway.
+        key: for it.
+        options: of every request.
+        console: shows the table, or news as lines.
+        tiers: that the requests ask for.
+        look: asked every two seconds, and once at the end.
+    """
+    state = WorkloadState.of(queries, time.monotonic(), time.time())
     live = Live(
         console=console,
         refresh_per_second=8,
@@ -98,12 +141,29 @@ async def run(queries: list[Query], url: str, key: str, options: dict[str, Any],
         if not console.is_terminal and state.row(query) != before:
             console.print(view.line(state.row(query), now - state.began), highlight=False, soft_wrap=True)
 
+    over = asyncio.Event()
+
+    async def look_on() -> None:
+        nonlocal state
+        while look is not None:
+            is_last = over.is_set()
+            facts = await asyncio.to_thread(look)
+            state = replace(state, facts=facts)
+            if is_last:
+                return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), _LOOK_SECONDS)
+
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENCE_SECONDS)
     connector = aiohttp.TCPConnector(limit=0)
     headers = {"Authorization": f"Bearer {key}", "Accept": NDJSON}
     async with aiohttp.ClientSession(headers=headers, connector=connector, timeout=timeout) as session:
         with live if console.is_terminal else nullcontext():
-            await asyncio.gather(*(_submit(session, url, query, options, hear) for query in queries))
+            looking = asyncio.create_task(look_on())
+            asked = [(query, {**options, "tier": tiers.of(query) or None}) for query in queries]
+            await asyncio.gather(*(_submit(session, url, query, wishes, hear) for query, wishes in asked))
+            over.set()
+            await looking
     return state
 
 

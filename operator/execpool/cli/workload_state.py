@@ -5,13 +5,17 @@ knows too, and a broken connection the event `lost`. What is not known is ignore
 """
 
 import ast
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
 
 from execpool.api.names import Outcome
+from execpool.cli.workload_facts import Birth, Facts
 
+DATA_LIBRARIES = frozenset({"pandas", "scipy", "sklearn", "matplotlib"})
+"""What makes a program one of data science here: it asks for the tier that is meant for those."""
 SEED = "before execpool: 27-320 s per query, rate limited, 0 executions on warm sandboxes"
 """The same workload on the setup that this project started from."""
 
@@ -48,6 +52,17 @@ class Query:
         except (SyntaxError, ValueError):
             return ""
 
+    @property
+    def is_data_science(self) -> bool:
+        """True when the program imports one of DATA_LIBRARIES; False when it is not Python."""
+        try:
+            nodes = list(ast.walk(ast.parse(self.code)))
+        except (SyntaxError, ValueError):
+            return False
+        imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        imported |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+        return not DATA_LIBRARIES.isdisjoint(name.partition(".")[0] for name in imported)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -67,6 +82,11 @@ class Row:
     """`Succeeded`, or why not: an outcome, `Refused`, or `Lost` when the gateway never said."""
     detail: str = ""
     result: str = ""
+
+    @property
+    def waited_seconds(self) -> float:
+        """All that came before it ran: the queue, the claim, and on E2B a context."""
+        return max(self.total_seconds - self.run_seconds, self.wait_seconds)
 
     @property
     def is_good(self) -> bool:
@@ -123,11 +143,15 @@ class WorkloadState:
     began: float
     ended: float | None = None
     """When the last query was done; None before."""
+    submitted_at: float = 0.0
+    """When everything was sent, in UNIX seconds, as the facts have their times."""
+    facts: Facts | None = None
+    """What the cluster tells; None where nobody looks."""
 
     @classmethod
-    def of(cls, queries: list[Query], now: float) -> Self:
+    def of(cls, queries: list[Query], now: float, submitted_at: float = 0.0) -> Self:
         """Return the state in which everything has been sent and nothing heard."""
-        return cls(tuple(Row(query) for query in queries), now)
+        return cls(tuple(Row(query) for query in queries), now, submitted_at=submitted_at)
 
     def apply(self, query: Query, event: Event, now: float) -> Self:
         """Return the state after an event of one query."""
@@ -158,6 +182,35 @@ class WorkloadState:
         """Queries that did not end well."""
         return tuple(row for row in self.rows if row.stage is Stage.DONE and not row.is_good)
 
+    # What follows from the facts
+
+    def birth(self, row: Row) -> Birth | None:
+        """Return when a query's executor came to be; None while that is not known."""
+        return self.facts.birth(row.executor) if self.facts and row.executor else None
+
+    def creation_seconds(self, row: Row) -> float:
+        """Return how much of a query's wait its executor was being created."""
+        birth = self.birth(row)
+        waited = row.waited_seconds if row.stage is Stage.DONE else row.started_at - self.began
+        return birth.seconds_between(self.submitted_at, self.submitted_at + waited) if birth else 0.0
+
+    def is_warm_hit(self, row: Row) -> bool | None:
+        """True when a query's executor had been asked for before the query came; None while that is not known."""
+        birth = self.birth(row)
+        return birth.begun <= self.submitted_at if birth else None
+
+    def created_on_path(self) -> set[str]:
+        """Return the executors that were asked for after a query that then ran in them."""
+        return {row.executor for row in self.rows if row.is_pooled and self.is_warm_hit(row) is False}
+
+    def executions_by_sandbox(self) -> dict[str, int]:
+        """Return how many executions each sandbox has had: by the ledger, or else by the gateway's answers."""
+        if self.facts is None:
+            return {}
+        ran = Counter(row.executor for row in self.rows if row.is_pooled)
+        counts = ran if self.facts.executions is None else self.facts.executions
+        return {one.name: counts.get(one.name, 0) for one in self.facts.sandboxes}
+
     def users_by_executor(self) -> dict[str, set[str]]:
         """Return whom each executor served."""
         users: dict[str, set[str]] = {}
@@ -176,6 +229,20 @@ class WorkloadState:
             "executors": len(users),
             "executorsSharedByUsers": sum(len(served) > 1 for served in users.values()),
             "failed": len(self.failed),
+            **self._report_of_facts(),
+        }
+
+    def _report_of_facts(self) -> dict[str, Any]:
+        if self.facts is None:
+            return {}
+        sandboxes = self.executions_by_sandbox()
+        on_path = self.created_on_path()
+        return {
+            "refusedWith429": self.facts.refused,
+            "sandboxesCreated": self.facts.created,
+            "createsOnRequestPath": len(on_path & sandboxes.keys()),
+            "podsCreatedOnRequestPath": len(on_path - sandboxes.keys()),
+            "executionsBySandbox": sandboxes,
         }
 
 

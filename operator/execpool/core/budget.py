@@ -61,6 +61,10 @@ class Bucket:
         self._arrival = max(arrival, ticks) + self._interval
         return True
 
+    def happened(self, now: int) -> None:
+        """Note that an event that was taken earlier has happened only now: the next keeps its distance from this instant."""
+        self._arrival = max(self._arrival, now * self.rate.limit + self._interval)
+
     def give_back(self) -> None:
         """Undo one `take` whose event provably did not happen."""
         self._arrival -= self._interval

@@ -9,6 +9,7 @@ aiohttp rather than the `e2b` package (docs/decisions.md, 24).
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
@@ -37,8 +38,13 @@ WORDS = 200
 class E2BApi(Protocol):
     """What the operator asks of E2B. Every method raises E2BError, and FencedError when effects are not allowed."""
 
-    async def create(self, template: str, seconds: int, tag: Mapping[str, str], key: str) -> Created:
-        """Ask for a sandbox that lives so long and carries a tag; `key` is an Idempotency-Key, which E2B may ignore."""
+    async def create(
+        self, template: str, seconds: int, tag: Mapping[str, str], key: str, on_sent: Callable[[], None]
+    ) -> Created:
+        """Ask for a sandbox that lives so long and carries a tag; `key` is an Idempotency-Key, which E2B may ignore.
+
+        `on_sent` is called when the request leaves, which is after a connection has been made for it.
+        """
 
     async def connect(self, sandbox_id: str, seconds: int) -> Created:
         """Return the tokens of a running sandbox; its deadline may move on, never back."""
@@ -90,11 +96,19 @@ class E2BClient:
             await self._session.close()
             self._session = None
 
-    async def create(self, template: str, seconds: int, tag: Mapping[str, str], key: str) -> Created:
+    async def create(
+        self,
+        template: str,
+        seconds: int,
+        tag: Mapping[str, str],
+        key: str,
+        on_sent: Callable[[], None] = lambda: None,
+    ) -> Created:
         body = {"templateID": template, "timeout": seconds, "metadata": dict(tag), "envVars": {}}
         headers = {"Idempotency-Key": key}
+        seconds_to_wait = self._timeouts.create
         payload = await self._effect(
-            "POST", "/v2/sandboxes", body, wanted=(201,), headers=headers, seconds=self._timeouts.create
+            "POST", "/v2/sandboxes", body, wanted=(201,), headers=headers, seconds=seconds_to_wait, on_sent=on_sent
         )
         return read_created(payload)
 
@@ -137,6 +151,7 @@ class E2BClient:
         wanted: tuple[int, ...],
         headers: Mapping[str, str] | None = None,
         seconds: float | None = None,
+        on_sent: Callable[[], None] | None = None,
     ) -> bytes:
         if not self._may_act():
             raise FencedError(f"{method} {path}: the Lease has run out")
@@ -145,7 +160,7 @@ class E2BClient:
         typed = {"Content-Type": "application/json"} if body is not None else {}
         wait = seconds or self._timeouts.others
         status, answer, payload = await self._send(
-            method, url, data, {**typed, **(headers or {})}, wait, most=ANSWER_BYTES
+            method, url, data, {**typed, **(headers or {})}, wait, most=ANSWER_BYTES, on_sent=on_sent
         )
         if status not in wanted:
             raise _unwanted(status, answer, payload)
@@ -160,13 +175,27 @@ class E2BClient:
         return headers, payload
 
     async def _send(
-        self, method: str, url: URL, data: bytes | None, headers: Mapping[str, str], seconds: float, *, most: int
+        self,
+        method: str,
+        url: URL,
+        data: bytes | None,
+        headers: Mapping[str, str],
+        seconds: float,
+        *,
+        most: int,
+        on_sent: Callable[[], None] | None = None,
     ) -> tuple[int, Mapping[str, str], bytes]:
         timeout = aiohttp.ClientTimeout(total=seconds, connect=self._timeouts.connect)
         try:
             session = self._ready_session()
             async with session.request(
-                method, url, data=data, headers=headers, timeout=timeout, allow_redirects=False
+                method,
+                url,
+                data=data,
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,
+                trace_request_ctx=on_sent,
             ) as response:
                 payload = await _bounded(response, most)
                 return response.status, response.headers, payload
@@ -184,8 +213,21 @@ class E2BClient:
                 trust_env=False,
                 auto_decompress=False,
                 skip_auto_headers=("Accept-Encoding",),
+                trace_configs=[_telling_of_departures()],
             )
         return self._session
+
+
+def _telling_of_departures() -> aiohttp.TraceConfig:
+    """Return what calls a request's `on_sent` when its head has been written."""
+    trace = aiohttp.TraceConfig()
+
+    async def tell(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
+        if context.trace_request_ctx is not None:
+            context.trace_request_ctx()
+
+    trace.on_request_headers_sent.append(tell)
+    return trace
 
 
 async def _bounded(response: aiohttp.ClientResponse, most: int) -> bytes:

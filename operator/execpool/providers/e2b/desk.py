@@ -177,14 +177,14 @@ class Desk:
         if (wait := self.limits.take()) > 0:
             self.pools.give_back(record)
             raise HeldBackError(Reason.RATE_LIMITED, "creations are paced", wait)
-        key = f"{record.uid}-{record.spec.attempt}"
+        template, key = record.spec.template, f"{record.uid}-{record.spec.attempt}"
         try:
-            created = await self._call("Create", lambda api: api.create(record.spec.template, seconds, tag, key))
+            created = await self._call("Create", lambda api: api.create(template, seconds, tag, key, self.limits.left))
         except E2BError as error:
             if isinstance(error, AnsweredError | UnsentError):
                 self.pools.give_back(record)  # nothing came of it; what E2B counts is the account's own rate
             # The one that was refused is counted, and is not there.
-            self.limits.refused(record.spec.template, error, self.book.sandboxes() - 1)
+            self.limits.refused(template, error, self.book.sandboxes() - 1)
             raise
         self.limits.came(self.book.sandboxes())
         return created

@@ -62,6 +62,13 @@ class Limits:
         bucket = self._ready_bucket()
         return 0.0 if bucket.take(self._now_ns()) else bucket.wait(self._now_ns()) / NANOSECONDS
 
+    def left(self) -> None:
+        """Note that a creation that was taken leaves only now: a connection had to be made for it first.
+
+        The next one finds that connection, and would arrive too early if it kept its distance from the taking.
+        """
+        self._ready_bucket().happened(self._now_ns())
+
     def came(self, sandboxes: int) -> None:
         """Learn from a creation that was let through; there are so many of ours now."""
         self.rate = self.rate.let_through(self._per_minute())
