@@ -48,9 +48,12 @@ class Emulator:
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "type": SECRET_TYPE}
         self._apply({**secret, "stringData": {SECRET_KEY: key}})
 
-    def account_condition(self, name: str, type_: str) -> dict[str, Any]:
+    def account_status(self, name: str) -> dict[str, Any]:
         account = json.loads(self.kubectl("get", "e2baccount", name, "--output", "json"))
-        conditions = account.get("status", {}).get("conditions", [])
+        return dict(account.get("status") or {})
+
+    def account_condition(self, name: str, type_: str) -> dict[str, Any]:
+        conditions = self.account_status(name).get("conditions", [])
         return next((one for one in conditions if one["type"] == type_), {})
 
     def lives(self, pool_uid: str) -> dict[str, Life]:

@@ -34,7 +34,7 @@ def drawn(current: WorkloadState, width: int) -> str:
 def test_figures_are_never_cut_and_rows_never_wrap(width: int):
     (row,) = [line for line in drawn(state(ANSWER), width).splitlines() if "user-1" in line]
     assert "Succeeded" in row
-    assert row.split()[-4:] == ["12.3", "s", "2.5", "s"]
+    assert row.split()[-4:] == ["12.4", "s", "2.5", "s"]
 
 
 def test_the_end_is_told_beside_the_figures_of_before():
@@ -50,7 +50,7 @@ def test_the_end_is_told_beside_the_figures_of_before():
         pytest.param([{"type": "accepted"}], "accepted", id="accepted"),
         pytest.param([{"type": "waiting", "position": 2}], "waiting, place 2", id="waiting"),
         pytest.param([{"type": "started", "executor": "e"}], "running on e", id="running"),
-        pytest.param([ANSWER], "Succeeded after 12.3 s waiting and 2.5 s running", id="done"),
+        pytest.param([ANSWER], "Succeeded after 12.4 s waiting and 2.5 s running", id="done"),
         pytest.param(
             [{"type": "lost", "detail": "gone"}], "Lost after 0.0 s waiting and 0.0 s running: gone", id="lost"
         ),
