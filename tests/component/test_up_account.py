@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from execpool.cli import up
 from execpool.cli.accounts import EMULATOR, choose_account, emulated
 from execpool.cli.doors import UpError
 from execpool.cli.witness import Witness
@@ -107,3 +108,12 @@ def test_what_cannot_be_read_for_a_moment_is_as_it_was(gone: str):
     door.answers[gone] = UpError("connection refused")
     assert witness.facts() == before
     assert before.sandboxes[0].is_claimed
+
+
+def test_a_pool_that_does_not_come_up_is_told_with_what_its_account_says():
+    said = "Stalled=True, CredentialInvalid: the key in Secret e2b is refused\n"
+    door = RecordingDoor(wait=UpError("timed out waiting for the condition"), e2baccount=said, jsonpath="Ready=False\n")
+    with pytest.raises(
+        UpError, match=r"timed out[^$]*E2BAccount main: Stalled=True, CredentialInvalid[^$]*Ready=False"
+    ):
+        up._await_pool(door)

@@ -71,7 +71,7 @@ def test_up_makes_the_same_pool_on_either_account():
 def test_the_account_that_up_names_is_the_one_of_its_sample():
     for account in (emulated(), choose_account({"E2B_API_KEY": "e2b_ab"})):
         _, wire, pool = sample(account.sample.rpartition("/")[2])
-        assert wire["spec"]["credentialsSecret"] == account.secret
+        assert (wire["metadata"]["name"], wire["spec"]["credentialsSecret"]) == (up.ACCOUNT, account.secret)
         assert (pool["metadata"]["namespace"], pool["metadata"]["name"]) == (up.NAMESPACE, up.POOL)
 
 

@@ -25,6 +25,8 @@ from execpool.cli.witness import Witness
 from execpool.cli.workload_state import DATA_LIBRARIES
 
 NAMESPACE, POOL = "agents", "agents"
+ACCOUNT = "main"
+"""Name of the E2BAccount, in the operator's namespace."""
 TENANT = "demo"
 WAIT_SECONDS = 180
 WORKLOAD_SECONDS = 120.0
@@ -122,11 +124,22 @@ def _install(door: Door, account: Account) -> str:
     with _step(f"pool {NAMESPACE}/{POOL} ready, its sandboxes warm ({account.sample})"):
         door.kubectl("apply", "--filename", account.sample)
         key = _ensure_key(door)
+        _await_pool(door)
+    console.print(door.kubectl("--namespace", NAMESPACE, "get", "executionpool,e2bsandbox").rstrip())
+    return key
+
+
+def _await_pool(door: Door) -> None:
+    """Wait until every warm executor is there. Raises UpError with what account and pool say, beside kubectl's words."""
+    try:
         for condition in ("Ready", "WarmPoolFilled"):
             wait = (f"--for=condition={condition}", f"executionpool/{POOL}", f"--timeout={WAIT_SECONDS}s")
             door.kubectl("--namespace", NAMESPACE, "wait", *wait)
-    console.print(door.kubectl("--namespace", NAMESPACE, "get", "executionpool,e2bsandbox").rstrip())
-    return key
+    except UpError as error:
+        path = 'jsonpath={range .status.conditions[*]}{.type}={.status}, {.reason}: {.message}{"\\n"}{end}'
+        account = door.kubectl("--namespace", GATEWAY[0], "get", "e2baccount", ACCOUNT, "--output", path)
+        pool = door.kubectl("--namespace", NAMESPACE, "get", "executionpool", POOL, "--output", path)
+        raise UpError(f"{error}\nE2BAccount {ACCOUNT}: {account}ExecutionPool {POOL}: {pool}") from error
 
 
 def await_rollout(door: Door, account: Account | None = None) -> None:
