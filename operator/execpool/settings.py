@@ -91,6 +91,8 @@ class GatewaySettings(ProcessSettings):
     """Port of the execution API."""
     lease_seconds: int = 15
     """How often the demand Lease is renewed without a change."""
+    monitor_seconds: float = Field(default=30.0, gt=0)
+    """How often a line is logged for each pool: what is warm, what runs, what waits, what it costs."""
     drain_seconds: float = 25.0
     """Longest wait for running executions after SIGTERM."""
     settle_seconds: float = 2.0

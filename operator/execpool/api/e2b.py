@@ -183,6 +183,17 @@ class Spend(Model):
     """Reserved for deadlines that have been granted and have not passed."""
 
 
+class Recent(Model):
+    """What was asked of the account in the minute before `at`; written with the next change of anything else."""
+
+    at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    """When it was counted."""
+    creates: Annotated[int, Field(ge=0)] = 0
+    """Sandboxes asked for."""
+    too_many: Annotated[int, Field(ge=0)] = 0
+    """Calls answered 429."""
+
+
 class PoolSpend(Model):
     """What one budget of a pool has spent here, as far as no record of a sandbox tells it any more."""
 
@@ -219,6 +230,8 @@ class E2BAccountStatus(Model):
     """What refusals have taught."""
     spend: Spend = Field(default_factory=Spend)
     """Money in the current window."""
+    recent: Recent | None = None
+    """What was asked of it a moment ago."""
     pool_spend: Annotated[list[PoolSpend], Field(max_length=512, json_schema_extra=list_map("poolUID", "budget"))] = (
         Field(default_factory=list)
     )

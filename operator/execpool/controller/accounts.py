@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from execpool.api.e2b import E2BAccountSpec, E2BAccountStatus, LearnedLimits, PoolSpend
+from execpool.api.e2b import E2BAccountSpec, E2BAccountStatus, LearnedLimits, PoolSpend, Recent
 from execpool.api.names import Reason
 from execpool.controller.equipping import Equipper
-from execpool.core.account_status import AccountView, figures_differ_only, summarize_account
+from execpool.core.account_status import AccountView, differ, figures_differ_only, summarize_account
 from execpool.core.budget import SpendWindow
 from execpool.core.spending import reserved_for, settled, spent_for, window
 from execpool.core.times import format_seconds
@@ -32,6 +32,7 @@ from execpool.providers.e2b.holds import Hold
 from execpool.providers.e2b.records import AccountName, Record, read_records
 from execpool.providers.e2b.slot_driver import Later, Over, SlotDriver, Vanished
 from execpool.providers.e2b.sweeping import Sweeper
+from execpool.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +112,7 @@ class AccountRounds:
         desk.pools.read(name, account.status.pool_spend if account else ())
         if account is not None:
             self._count_money(desk, account)
+            desk.limits.remember(account.status.learned_limits)
         for pool_uid in desk.admitted():
             self.desks.on_relief(pool_uid)
         rests = [self._start_steps(desk, works), self._start_sweep(desk, works), self.equipper.rests(desk)]
@@ -257,11 +259,13 @@ class AccountRounds:
             ),
             spend=spend,
             pool_spend=pool_spend,
+            recent=Recent(at=format_seconds(now), creates=desk.recent("Create"), too_many=desk.recent("TooMany")),
             reason=hold.reason if hold else None,
             message=hold.message if hold else "",
         )
         status = summarize_account(account.status, view, format_seconds(now))
-        if status == account.status:
+        _measure(desk, view)
+        if not differ(account.status, status):
             return LONGEST_REST
         waited = now - works.status_written
         if not over and waited < STATUS_INTERVAL and figures_differ_only(account.status, status):
@@ -274,6 +278,16 @@ class AccountRounds:
         works.status_written = now
         desk.pools.read(name, status.pool_spend)
         return LONGEST_REST
+
+
+def _measure(desk: Desk, view: AccountView) -> None:
+    account = (desk.name.namespace, desk.name.name)
+    metrics.ACCOUNT_SANDBOXES.labels(*account, "Ours").set(view.ours)
+    metrics.ACCOUNT_SANDBOXES.labels(*account, "Foreign").set(view.foreign)
+    metrics.ACCOUNT_SANDBOXES_LIMIT.labels(*account).set(desk.limits.most())
+    metrics.ACCOUNT_CREATES_LIMIT.labels(*account).set(desk.limits.creates_per_minute())
+    metrics.ACCOUNT_SPEND.labels(*account, "Settled").set(view.spend.settled / 1_000_000)
+    metrics.ACCOUNT_SPEND.labels(*account, "Reserved").set(view.spend.reserved / 1_000_000)
 
 
 def _settled(desk: Desk, over: list[Record], now: float) -> tuple[SpendWindow, list[PoolSpend]]:

@@ -69,6 +69,7 @@ class Reconciler:
     clock: Callable[[], float] = time.time
     _status_written: dict[str, float] = field(default_factory=dict)
     _failing: dict[str, int] = field(default_factory=dict)
+    _budgeted: dict[str, set[tuple[str, str, str]]] = field(default_factory=dict)
     _measured: dict[str, set[tuple[str, str, str]]] = field(default_factory=dict)
 
     async def reconcile(self, ref: PoolRef) -> float | None:
@@ -148,6 +149,7 @@ class Reconciler:
         """Write status, events and gauges as far as they differ; return when to look again."""
         status = summarize(snapshot, findings, self._timestamp())
         self._measure(pool, status)
+        self._measure_budgets(pool, snapshot.budgets)
         if not differ(pool.status, status):
             return due
         notes = transitions(pool.status, status)
@@ -181,15 +183,29 @@ class Reconciler:
             metrics.DESIRED.labels(pool.namespace, pool.name, tier.name).set(tier.desired)
             for state in STATES:
                 metrics.EXECUTORS.labels(pool.namespace, pool.name, tier.name, state).set(getattr(tier, state))
+        for one in status.conditions:
+            value = {"True": 1, "False": 0}.get(one.status, -1)
+            metrics.CONDITION.labels(pool.namespace, pool.name, one.type).set(value)
+
+    def _measure_budgets(self, pool: Pool, budgets: Sequence[BudgetUse]) -> None:
+        self._budgeted.setdefault(pool.uid, set()).update((pool.namespace, pool.name, one.name) for one in budgets)
+        for one in budgets:
+            metrics.BUDGET_LIMIT.labels(pool.namespace, pool.name, one.name).set(one.limit)
+            metrics.BUDGET_REMAINING.labels(pool.namespace, pool.name, one.name).set(one.remaining)
 
     def _forget(self, uid: str) -> None:
         self.effects.forget(uid)
         self._status_written.pop(uid, None)
         self._failing.pop(uid, None)
+        for labels in self._budgeted.pop(uid, set()):
+            metrics.BUDGET_LIMIT.remove(*labels)
+            metrics.BUDGET_REMAINING.remove(*labels)
         for labels in self._measured.pop(uid, set()):
             metrics.DESIRED.remove(*labels)
             for state in STATES:
                 metrics.EXECUTORS.remove(*labels, state)
+            for type_ in ConditionType:
+                metrics.CONDITION.remove_by_labels({"namespace": labels[0], "pool": labels[1], "condition": type_})
         self.recorder.forget(uid)
 
     def _timestamp(self) -> str:

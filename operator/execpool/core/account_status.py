@@ -12,7 +12,7 @@ A full account, a spent budget and a rate that was learned leave it Ready: they 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from execpool.api.e2b import E2BAccountStatus, LearnedLimits, PoolSpend, SandboxCount, Spend
+from execpool.api.e2b import E2BAccountStatus, LearnedLimits, PoolSpend, Recent, SandboxCount, Spend
 from execpool.api.names import ConditionType, Reason
 from execpool.api.status import Condition
 from execpool.core.budget import SpendWindow
@@ -31,6 +31,7 @@ class AccountView:
     learned: LearnedLimits
     spend: SpendWindow
     pool_spend: Sequence[PoolSpend] = ()
+    recent: Recent | None = None
     reason: Reason | None = None
     """Why nothing is asked of it; None while nothing holds it back."""
     message: str = ""
@@ -53,7 +54,13 @@ def summarize_account(before: E2BAccountStatus, view: AccountView, timestamp: st
             reserved_micro_usd=view.spend.reserved,
         ),
         pool_spend=list(view.pool_spend),
+        recent=view.recent,
     )
+
+
+def differ(before: E2BAccountStatus, after: E2BAccountStatus) -> bool:
+    """True when a status is worth a write: what was asked for a moment ago is told with the next change."""
+    return before.model_copy(update={"recent": None}) != after.model_copy(update={"recent": None})
 
 
 def figures_differ_only(before: E2BAccountStatus, after: E2BAccountStatus) -> bool:

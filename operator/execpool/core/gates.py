@@ -27,7 +27,10 @@ class Gate(Protocol):
     Attributes:
         refusal: reason of a refusal because of it.
         is_waited_for: False when an execution that it holds back is refused at once.
+        held_at: when it last held somebody back for longer than a moment, as its callers noted.
     """
+
+    held_at: float
 
     @property
     def refusal(self) -> Refusal:
@@ -62,6 +65,7 @@ class RateGate:
         self, name: str, rate: Rate, since: float, *, is_waited_for: bool = True, is_refunded: bool = True
     ) -> None:
         self._name = name
+        self.held_at = -math.inf
         self._bucket = Bucket(rate, _ns(since))
         self._is_refunded = is_refunded
         self.is_waited_for = is_waited_for
@@ -83,6 +87,10 @@ class RateGate:
         if not started and self._is_refunded:
             self._bucket.give_back()
 
+    def full_in(self, now: float) -> float:
+        """Return the seconds until it is as one that nobody has used."""
+        return max(self._bucket.full_at() - _ns(now), 0) / NANOSECONDS
+
     def is_full(self, now: float) -> bool:
         """True when it is as one that nobody has used."""
         return self.room(now) == self._bucket.rate.burst
@@ -102,6 +110,7 @@ class SlotsGate:
 
     def __init__(self, name: str, limit: int, *, is_waited_for: bool = True) -> None:
         self._name = name
+        self.held_at = -math.inf
         self._running = 0
         self.limit = limit
         self.is_waited_for = is_waited_for
@@ -140,6 +149,7 @@ class BreakerGate:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self.held_at = -math.inf
         self._breaker = Breaker()
 
     def state(self, now: float) -> BreakerState:
@@ -181,6 +191,7 @@ class PaceGate:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self.held_at = -math.inf
         self._until = -math.inf
 
     def hold(self, until: float) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from execpool.core.gates import Gate
 
+NOTED_SECONDS = 1.0
 GatesOf = Callable[[str, str], Sequence[Gate]]
 """The gates before a principal's executions on a tier."""
 
@@ -29,6 +30,11 @@ class Hindrance:
     seconds: float
     """Until it may start, 0 when nobody can know."""
     is_waited_for: bool
+
+    def note(self, now: float) -> None:
+        """Let the gate know that it holds somebody back; that an even pace has to be kept for a moment is not worth a word."""
+        if not self.is_waited_for or self.seconds == 0 or self.seconds >= NOTED_SECONDS:
+            self.gate.held_at = now
 
     def ends_before(self, seconds: float) -> bool:
         """True when it is worth waiting for that long."""

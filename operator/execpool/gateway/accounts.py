@@ -9,17 +9,19 @@ round.
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 
 from pydantic import ValidationError
 
-from execpool.api.v1alpha1 import E2BAccountSpec
+from execpool.api.v1alpha1 import E2BAccountSpec, E2BAccountStatus
+from execpool.core import sample
 from execpool.core.breaker import BreakerState, Seen
 from execpool.core.budget import Rate
 from execpool.core.claiming import Target
 from execpool.core.gates import BreakerGate, Gate, PaceGate, RateGate
 from execpool.gateway.e2b_answers import Sight
 from execpool.kube.client import EventType, Object
-from execpool.telemetry.metrics import BREAKER_OPEN
+from execpool.telemetry.metrics import BREAKER_OPEN, tell_breaker
 
 Name = tuple[str, str]
 """Namespace and name."""
@@ -49,7 +51,15 @@ class Accounts:
         except ValidationError:
             return
         account.limit(None if event is EventType.DELETED else spec.limits.executions_per_minute, self._now())
+        account.seen = None
+        if event is not EventType.DELETED:
+            with suppress(ValidationError):
+                account.seen = sample.Account(spec, E2BAccountStatus.read(wire.get("status") or {}))
         self._on_change()
+
+    def seen(self) -> dict[Name, sample.Account]:
+        """Return the accounts as the watch last showed them."""
+        return {name: account.seen for name, account in self._accounts.items() if account.seen is not None}
 
     def gates(self, name: Name) -> list[Gate]:
         """Return the gates before every execution on an account."""
@@ -61,8 +71,10 @@ class Accounts:
         account, now = self._account(name), self._now()
         if sight.retry_after > 0:
             account.pace.hold(now + sight.retry_after)
-        changed = account.breaker.told(account.counted(target.uid, sight, now), now, random.uniform(0.5, 1.0))  # noqa: S311
+        before, seen = account.breaker.state(now), account.counted(target.uid, sight, now)
+        changed = account.breaker.told(seen, now, random.uniform(0.5, 1.0))  # noqa: S311 - jitter
         BREAKER_OPEN.labels(*name).set(account.breaker.state(now) is not BreakerState.CLOSED)
+        tell_breaker(name, "Data", before, account.breaker.state(now), seen)
         if changed:
             self._on_change()
 
@@ -80,6 +92,7 @@ class _Account:
         self._name = name
         self._rate: RateGate | None = None
         self._failed: set[str] = set()
+        self.seen: sample.Account | None = None
         self.breaker = BreakerGate(f"the data plane of account {name}")
         self.pace = PaceGate(f"the data plane of account {name}")
 

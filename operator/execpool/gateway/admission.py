@@ -11,8 +11,9 @@ Whoever cannot get through in time is refused at once, with what holds it back.
 """
 
 import asyncio
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from execpool.api.names import Isolation
@@ -21,7 +22,16 @@ from execpool.core.passage import GatesOf, Hindrance, Passage, no_gates
 from execpool.gateway.claims import Claims
 from execpool.gateway.errors import GatewayError
 from execpool.gateway.seats import Seat
-from execpool.gateway.turned_away import Occupancy, kept_out, not_claimable, nothing_free, too_late, too_many
+from execpool.gateway.turned_away import (
+    Drought,
+    Occupancy,
+    kept_dry,
+    kept_out,
+    not_claimable,
+    nothing_free,
+    too_late,
+    too_many,
+)
 
 HANDSHAKE_SECONDS = 2.0
 """What `maxWaitSeconds: 0` leaves for the claim of an executor that is warm."""
@@ -67,11 +77,13 @@ class Ticket:
     """An execution's right to wait: who, where, until when. It keeps its place when it has to come back."""
 
     waiter: Waiter
+    arrived: float
+    """By the loop's clock."""
     has_waited: bool = False
 
     def elsewhere(self, tiers: tuple[str, ...]) -> "Ticket":
         """Return the same right for other tiers."""
-        return Ticket(replace(self.waiter, tiers=tiers), has_waited=self.has_waited)
+        return Ticket(replace(self.waiter, tiers=tiers), self.arrived, has_waited=self.has_waited)
 
 
 class Admission:
@@ -81,12 +93,14 @@ class Admission:
         max_depth: most executions for which nothing is free and nothing is under way.
         on_change: called when those who wait, and so the demand, may have changed.
         gates: what stands before an execution beside the lack of an executor.
+        droughts: tiers in which no more executors may be made, and why.
     """
 
     def __init__(self, claims: Claims, name: str) -> None:
         self.max_depth = 0
         self.on_change: Callable[[], None] = lambda: None
         self.gates: GatesOf = no_gates
+        self.droughts: Mapping[str, Drought] = {}
         self._claims = claims
         self._name = name
         self._line = Line()
@@ -115,11 +129,13 @@ class Admission:
         The executor has to be there for `run_seconds`, or for a part of it that nothing renews (LEAST_LEFT_SECONDS).
         """
         self._arrivals += 1
-        deadline = asyncio.get_running_loop().time() + (max_wait or HANDSHAKE_SECONDS)
+        now = asyncio.get_running_loop().time()
+        deadline = now + (max_wait or HANDSHAKE_SECONDS)
         least = floor or Isolation.INTERPRETER
         lasts = min(run_seconds + MARGIN_SECONDS, LEAST_LEFT_SECONDS)
         patient = max_wait > 0
-        return Ticket(Waiter(self._arrivals, principal, tiers, deadline, patient, floor=least, run_seconds=lasts))
+        waiter = Waiter(self._arrivals, principal, tiers, deadline, patient, floor=least, run_seconds=lasts)
+        return Ticket(waiter, now)
 
     async def enter(self, ticket: Ticket, on_wait: OnWait) -> Seat:
         """Return a slot of an executor that serves the principal.
@@ -224,8 +240,13 @@ class Admission:
             place = self._places[waiter.number]
             hindrance = place.hindrance = hindrances.get(waiter.number)
             patience = waiter.deadline - now if waiter.patient else 0.0
+            if hindrance is not None:
+                hindrance.note(now)
+            dry = self._drought(waiter) if hindrance is None else None
             if hindrance is not None and (not waiter.patient or not hindrance.ends_before(patience)):
                 self._refuse(place, kept_out(self._seen(), hindrance, now))
+            elif dry is not None and not (waiter.patient and dry[1].is_waited_for):
+                self._refuse(place, kept_dry(self._seen(), dry[1], dry[0], time.time()))
             elif not waiter.patient:
                 self._refuse(place, nothing_free(self._seen()))
             elif len(staying) >= self.max_depth and waiter.number in newcomers and not place.ticket.has_waited:
@@ -294,11 +315,20 @@ class Admission:
                 place.told = position
                 place.on_wait(position)
 
+    def _drought(self, waiter: Waiter) -> tuple[str, Drought] | None:
+        """Return the tier that is least dry for one whom nothing serves, when no tier may have more; None when one may."""
+        dry = [(tier, self.droughts[tier]) for tier in waiter.tiers if tier in self.droughts]
+        if not dry or len(dry) < len(waiter.tiers) or self._claims.serves_one_of(waiter.principal, waiter.tiers):
+            return None
+        return min(dry, key=lambda one: (not one[1].is_waited_for, one[1].until or math.inf))
+
     # Refusals
 
     def _too_late(self, place: _Place) -> GatewayError:
         if place.hindrance is not None:
             return kept_out(self._seen(), place.hindrance, asyncio.get_running_loop().time())
+        if (dry := self._drought(place.waiter)) is not None:
+            return kept_dry(self._seen(), dry[1], dry[0], time.time())
         if self._claims.is_control_plane_away and self._claims.has_warm_sandbox(place.waiter.tiers):
             return not_claimable(self._seen())
         return too_late(self._seen())

@@ -77,6 +77,8 @@ class Claims(Table):
             entry = self._entries[target.uid] = Entry(target)
         else:
             entry.target = target
+        if target.ready and entry.ready_since == math.inf:
+            entry.ready_since = asyncio.get_running_loop().time()
         if target.record is not None:
             self._follow(entry, target.record)
         self.on_change()

@@ -1,5 +1,6 @@
 """Tells the operator what is wanted: one Lease of this gateway, whose annotation holds claims and waiting by pool.
 
+A second one holds figures of their use, which change all the time and go along whenever the Lease is written.
 Renewed every `lease_seconds`, and within a second when what it says changes; never more often than once a second, however
 fast claims come and go. This is the gateway's only write to Kubernetes, and never on the path of an execution: when it
 fails it is logged and tried again, and executions go on.
@@ -35,9 +36,12 @@ class DemandPublisher:
         kube: the API server.
         settings: names this gateway and its namespace.
         read: returns the annotation as of now.
+        read_use: returns the figures as of now, which go along whenever the Lease is written.
     """
 
-    def __init__(self, kube: Kube, settings: GatewaySettings, read: Callable[[], str]) -> None:
+    def __init__(
+        self, kube: Kube, settings: GatewaySettings, read: Callable[[], str], read_use: Callable[[], str] = lambda: "{}"
+    ) -> None:
         self._kube = kube
         self._namespace = settings.namespace
         self._name = f"execpool-gateway-{settings.pod_name}"
@@ -45,6 +49,7 @@ class DemandPublisher:
         self._identity = settings.pod_uid
         self._interval = float(settings.lease_seconds)
         self._read = read
+        self._read_use = read_use
         self._changed = asyncio.Event()
         self._told = ""
         self._uid = ""
@@ -123,7 +128,7 @@ class DemandPublisher:
 
     def _body(self, text: str) -> dict[str, Any]:
         return {
-            "metadata": {"annotations": {names.ANNOTATION_DEMAND: text}},
+            "metadata": {"annotations": {names.ANNOTATION_DEMAND: text, names.ANNOTATION_USE: self._read_use()}},
             "spec": {
                 "holderIdentity": self._identity,
                 "leaseDurationSeconds": round(LIFETIMES * self._interval),

@@ -113,6 +113,9 @@ class Gateway:
             answer = await self._run_somewhere(course, feed)
             if answer.status is Outcome.UNKNOWN and order.retry == "Safe":
                 answer = await self._run_again(course, feed, answer)
+        except GatewayError as error:
+            pool.note_refusal(error)
+            raise
         except asyncio.CancelledError:
             answer = _cancelled(course, Cause.GATEWAY_STOPPED if task in self._stopped else Cause.CLIENT_GONE)
             if task not in self._stopped:
@@ -126,6 +129,8 @@ class Gateway:
                 self._idle.set()
         record_execution(caller, order, pool.key, answer)
         pool.admission.note_run(answer.timings.run)
+        if course.seat is not None:
+            pool.note_execution(answer.timings.wait, course.seat, ticket.arrived)
         return answer
 
     async def _run_somewhere(self, course: Course, feed: Feed) -> Answer:

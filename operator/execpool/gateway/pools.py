@@ -6,6 +6,7 @@ UID: one that is deleted and made again under its name is another pool, with oth
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 
 from pydantic import ValidationError
@@ -16,18 +17,21 @@ from execpool.core.claiming import Target
 from execpool.core.gates import Gate
 from execpool.core.holding import TierRoom, holds_to_end
 from execpool.core.isolation import isolation_of
-from execpool.core.model import Demand
+from execpool.core.meter import Meter
+from execpool.core.model import Demand, Use
+from execpool.core.sample import Sample, sample_of
 from execpool.gateway.accounts import Accounts
 from execpool.gateway.admission import Admission
 from execpool.gateway.auth import Caller
-from execpool.gateway.budgets import PoolBudgets
+from execpool.gateway.budgets import PoolBudgets, droughts
 from execpool.gateway.claims import Claims
 from execpool.gateway.errors import GatewayError
 from execpool.gateway.executors import ExecutorClient
 from execpool.gateway.pods import pool_uid_of, target_of
 from execpool.gateway.sandboxes import Records
+from execpool.gateway.seats import Seat
 from execpool.kube.client import EventType, Object
-from execpool.telemetry.metrics import CLAIMED, HELD_BACK, RUNNING, WAITING
+from execpool.telemetry.metrics import CLAIMED, HELD_BACK, POOL_REFUSALS, RUNNING, WAITING, WARM_HITS
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +61,8 @@ class ServedPool:
         self._accounts_of: dict[str, tuple[str, str]] = {}
         self._rooms: dict[str, TierRoom] = {}
         self._spec: ExecutionPoolSpec | None = None
+        self._status = ExecutionPoolStatus()
+        self._meter = Meter(time.time())
         self._is_deleting = False
 
     @property
@@ -74,7 +80,7 @@ class ServedPool:
         self._is_deleting = bool(wire["metadata"].get("deletionTimestamp"))
         try:
             self._spec = ExecutionPoolSpec.read(wire.get("spec") or {})
-            status = ExecutionPoolStatus.read(wire.get("status") or {})
+            status = self._status = ExecutionPoolStatus.read(wire.get("status") or {})
         except ValidationError as error:
             log.warning("pool not read", extra={"pool": self.name, "errors": error.error_count()})
         else:
@@ -86,6 +92,7 @@ class ServedPool:
             self.claims.slots = {tier.name: tier.sizing.slots for tier in self._spec.tiers}
             self.admission.max_depth = self._spec.queue.max_depth
             self._budgets.observe(self._spec.budgets)
+            self.admission.droughts = droughts(self._spec, status)
             sandboxes = [(tier.name, tier.as_e2b()) for tier in self._spec.tiers if tier.kind is TierKind.E2B]
             self._accounts_of = {
                 name: (tier.account_ref.namespace or self.key[0], tier.account_ref.name) for name, tier in sandboxes
@@ -122,6 +129,44 @@ class ServedPool:
         account = self._accounts_of.get(tier)
         gates = self._budgets.gates(principal, tier)
         return gates if account is None else [*gates, *self._accounts.gates(account)]
+
+    def note_execution(self, wait: float, seat: Seat, arrived: float) -> None:
+        """Count an execution that waited so long for its slot."""
+        is_warm = seat.entry.ready_since <= arrived
+        tier = seat.target.tier
+        self._meter.executed(time.time(), wait, is_warm=is_warm, is_offloaded=seat.target.kind is not TierKind.E2B)
+        if is_warm:
+            WARM_HITS.labels(*self.key, tier).inc()
+
+    def note_refusal(self, error: GatewayError) -> None:
+        """Count one that was refused."""
+        self._meter.refused(time.time())
+        POOL_REFUSALS.labels(*self.key, error.refusal).inc()
+
+    def use(self) -> Use:
+        """Return what is told of its executions."""
+        now = time.time()
+        minute = self._meter.minute(now)
+        return Use(
+            executions=minute.executions,
+            warm_hits=minute.warm_hits,
+            offloaded=minute.offloaded,
+            refused=minute.refused,
+            waiting=self.admission.waiting(),
+            running=self.claims.in_use(),
+            wait_seconds=minute.wait_seconds,
+            last_at=self._meter.last_at,
+            since=self._meter.since,
+            budgets=self._budgets.use(now),
+        )
+
+    def sample(self) -> Sample | None:
+        """Return one look at it; None while its spec cannot be read."""
+        if self._spec is None:
+            return None
+        return sample_of(
+            self.key, self._spec, self._status, use=self.use(), accounts=self._accounts.seen(), now=time.time()
+        )
 
     def demand(self) -> Demand:
         """Return what the operator is told about it."""

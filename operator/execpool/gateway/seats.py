@@ -21,6 +21,8 @@ class Entry:
     """The principal for whom a claim is under way."""
     out_until: float = 0.0
     failures: int = 0
+    ready_since: float = math.inf
+    """When it was first seen ready, by the loop's clock."""
     is_spent: bool = False
     """It serves nobody any more, and ends with the last run on it."""
     is_ending: bool = False

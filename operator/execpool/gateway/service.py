@@ -25,6 +25,7 @@ from execpool.api.v1alpha1 import TierKind
 from execpool.core.claiming import Target
 from execpool.core.demand import write_demand
 from execpool.core.proof import KeyRing
+from execpool.core.use import write_use
 from execpool.gateway.accounts import Accounts
 from execpool.gateway.auth import Keys
 from execpool.gateway.bodies import Budget
@@ -32,6 +33,7 @@ from execpool.gateway.demand import DemandPublisher
 from execpool.gateway.execute import Gateway
 from execpool.gateway.executors import Executors
 from execpool.gateway.http import Executions, make_app
+from execpool.gateway.monitor import Monitor
 from execpool.gateway.pod_client import PodClient
 from execpool.gateway.pools import Pools
 from execpool.gateway.sandbox_claims import SandboxClaims
@@ -69,7 +71,7 @@ class Service:
         self._keys = Keys(now=time.time)
         self._gateway = Gateway(self._keys, self._pools, self._client, overtime=settings.overtime_seconds)
         self._budget = Budget(settings.max_pending_bytes, settings.max_pending_bytes_per_tenant)
-        self._demand = DemandPublisher(kube, settings, self._told)
+        self._demand = DemandPublisher(kube, settings, self._told, self._used)
         self._reflectors = _reflectors(kube, settings, self._keys, self._pools, accounts)
         self.ready = asyncio.Event()
         self._is_draining = False
@@ -115,6 +117,7 @@ class Service:
         self._spawn("api", self._api.serve())
         self._spawn("demand", self._get_ready())
         self._spawn("holds", self._end_holds())
+        self._spawn("monitor", Monitor(self._pools, self._settings.monitor_seconds).run())
 
     async def stop(self) -> None:
         """Drain, then end everything."""
@@ -177,6 +180,9 @@ class Service:
 
     def _told(self) -> str:
         return write_demand({"/".join(pool.key): pool.demand() for pool in self._pools.all()})
+
+    def _used(self) -> str:
+        return write_use({"/".join(pool.key): pool.use() for pool in self._pools.all()})
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks[name] = asyncio.create_task(work, name=name)

@@ -35,6 +35,10 @@ class Table:
         """Return the slots of all executors that are held with a grant."""
         return sum(entry.grant.slots for entry in self._entries.values() if entry.grant is not None)
 
+    def in_use(self) -> int:
+        """Return how many slots are taken: executions that run, or are about to."""
+        return sum(entry.in_use for entry in self._entries.values())
+
     def ready(self) -> int:
         """Return how many executors are ready, warm or held."""
         return sum(1 for entry in self._entries.values() if entry.is_there)
@@ -45,6 +49,11 @@ class Table:
             entry.target.record is not None and entry.holder is None and entry.is_there and entry.target.tier in tiers
             for entry in self._entries.values()
         )
+
+    def serves_one_of(self, principal: str, tiers: tuple[str, ...]) -> bool:
+        """True when a principal holds an executor of these tiers, whose slots become free again."""
+        held = self._held.get(principal, {}).values()
+        return any(entry.is_there and entry.target.tier in tiers for entry in held)
 
     def capacity(self, principals: Iterable[str]) -> Capacity:
         """Return what there is for these principals now."""

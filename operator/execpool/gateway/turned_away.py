@@ -48,6 +48,23 @@ def not_claimable(seen: Occupancy) -> GatewayError:
     return GatewayError(Refusal.CONTROL_PLANE_UNAVAILABLE, sentence, retry_after=seen.retry_after)
 
 
+@dataclass(frozen=True, slots=True)
+class Drought:
+    """Why no more executors come in a tier: a budget of capacity is exhausted."""
+
+    message: str
+    until: float | None
+    """UNIX seconds; None when nobody can know."""
+    is_waited_for: bool
+
+
+def kept_dry(seen: Occupancy, drought: Drought, tier: str, clock: float) -> GatewayError:
+    """Refuse one for whom there is no executor, and none may be made. `clock`: UNIX seconds."""
+    seconds = max(math.ceil(drought.until - clock), 1) if drought.until is not None else seen.retry_after
+    sentence = f"{drought.message}; {seen}"
+    return GatewayError(Refusal.BUDGET_EXHAUSTED, sentence, retry_after=seconds, tier=tier)
+
+
 def kept_out(seen: Occupancy, hindrance: Hindrance, now: float) -> GatewayError:
     """Refuse one that a budget or an account holds back for longer than it may wait."""
     seconds = max(math.ceil(hindrance.seconds), 1) if hindrance.seconds else seen.retry_after

@@ -8,6 +8,7 @@ key, and has read the records, it lets nothing out.
     hold_for_ask      may one be asked for at this moment?  the same, and the rate
 """
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -40,6 +41,7 @@ from execpool.telemetry import metrics
 
 T = TypeVar("T")
 
+RECENT_SECONDS = 60.0
 PAUSE_SECONDS = 5.0
 """After a 429 that does not say for how long."""
 
@@ -76,8 +78,12 @@ class Desk:
     """When a pool last wanted to draw on it, by the steady clock."""
     turned_away: dict[str, Wish] = field(default_factory=dict)
     """What pools wanted and were refused, by their UID."""
+    _recent: dict[str, deque[float]] = field(default_factory=lambda: {"Create": deque(), "TooMany": deque()})
+    """When what was asked for, or answered so, in the last minute, by the steady clock."""
     _calls: LearnedRate = field(default_factory=LearnedRate)
     """For how long calls other than creations wait; their rate is far from E2B's limit (20,000 in 30 s)."""
+    on_breaker: Callable[[], None] = lambda: None
+    """Called when the breaker has changed its state."""
     _api: E2BApi | None = None
     _put_away: list[E2BApi] = field(default_factory=list)
     """Clients of earlier keys; calls may still be under way on them."""
@@ -212,9 +218,13 @@ class Desk:
             hold = hold or NOT_LOOKED
             raise HeldBackError(hold.reason, hold.message, hold.seconds)
         self.breaker = self.breaker.asking(self.watches.steady())
+        if name == "Create":
+            self._note(name)
         try:
             result = await work(self._api)
         except E2BError as error:
+            if isinstance(error, PacedError | FullError):
+                self._note("TooMany")
             if isinstance(error, DeniedError):
                 self.denial = str(error)
             elif isinstance(error, PacedError | FullError) and name != "Create":
@@ -227,8 +237,23 @@ class Desk:
         self._tell(Seen.SUCCESS)
         return result
 
+    def recent(self, what: str) -> int:
+        """Return how often it was in the last minute: `Create`, or `TooMany` for answers 429."""
+        times = self._recent[what]
+        while times and times[0] <= self.watches.steady() - RECENT_SECONDS:
+            times.popleft()
+        return len(times)
+
+    def _note(self, what: str) -> None:
+        self._recent[what].append(self.watches.steady())
+        self.recent(what)
+
     def _tell(self, seen: Seen) -> None:
-        self.breaker = self.breaker.told(seen, self.watches.steady(), self.watches.spread())
+        now = self.watches.steady()
+        before, self.breaker = self.breaker.state(now), self.breaker.told(seen, now, self.watches.spread())
+        metrics.tell_breaker((self.name.namespace, self.name.name), "Control", before, self.breaker.state(now), seen)
+        if before != self.breaker.state(now):
+            self.on_breaker()
 
     def hold_of_breaker(self) -> Hold | None:
         """Return why E2B is left alone after what it last answered; None when it is not."""

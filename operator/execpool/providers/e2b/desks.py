@@ -33,7 +33,8 @@ class Desks:
     def of(self, name: AccountName) -> Desk:
         """Return the desk of an account, made when there is none."""
         if name not in self._desks:
-            self._desks[name] = Desk(name, self.watches, Book(self.on_trouble), self.pools)
+            desk = self._desks[name] = Desk(name, self.watches, Book(self.on_trouble), self.pools)
+            desk.on_breaker = lambda: self._tell_pools(desk)
         return self._desks[name]
 
     async def forget(self, name: AccountName) -> None:
@@ -55,6 +56,11 @@ class Desks:
                 desk = self.of(account_of(pool, tier))
                 found[tier.name] = Backend(desk.name.key, desk.state(), desk.foreign, desk.foreign_since)
         return found
+
+    def _tell_pools(self, desk: Desk) -> None:
+        """Let the pools that draw on an account look: their status says the state of its breaker."""
+        for uid in {record.pool_uid for record in desk.book.records.values()}:
+            self.on_trouble(uid)
 
     def _stakes(self) -> Iterator[Stake]:
         for desk in self._desks.values():

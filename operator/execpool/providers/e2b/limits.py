@@ -5,7 +5,7 @@ Each limit says itself why it holds something back. Nothing is asked of E2B here
 
 from dataclasses import dataclass, field, replace
 
-from execpool.api.e2b import E2BAccountSpec
+from execpool.api.e2b import E2BAccountSpec, LearnedLimits
 from execpool.api.names import Reason
 from execpool.core.budget import NANOSECONDS, Bucket, Rate, SpendWindow
 from execpool.core.learning import LearnedNumber, LearnedRate
@@ -31,6 +31,7 @@ class Limits:
     rate: LearnedRate = field(default_factory=LearnedRate)
     number: LearnedNumber = field(default_factory=LearnedNumber)
     spend: SpendWindow = field(default_factory=lambda: SpendWindow(NO_LIMIT, DAY_SECONDS, 0))
+    _has_remembered: bool = False
     _bucket: Bucket | None = None
     _templates: dict[str, Hold] = field(default_factory=dict)
 
@@ -61,6 +62,17 @@ class Limits:
         """Take one creation from the bucket; return 0, or the seconds until there is one."""
         bucket = self._ready_bucket()
         return 0.0 if bucket.take(self._now_ns()) else bucket.wait(self._now_ns()) / NANOSECONDS
+
+    def remember(self, learned: LearnedLimits) -> None:
+        """Go on, once, with what an operator before us has learned: what was declared is what it found to be too much."""
+        if self._has_remembered or self.spec is None:
+            return
+        self._has_remembered = True
+        per_minute, sandboxes = learned.creates_per_minute, learned.sandboxes
+        if per_minute is not None and self.rate.per_minute is None and per_minute < self._per_minute():
+            self.rate = replace(self.rate, per_minute=per_minute)
+        if sandboxes is not None and self.number.sandboxes is None and sandboxes < self.spec.most_of_ours():
+            self.number = LearnedNumber().full(sandboxes, self.watches.steady())
 
     def came(self, sandboxes: int) -> None:
         """Learn from a creation that was let through; there are so many of ours now."""
@@ -117,6 +129,10 @@ class Limits:
             return None
         most = self.rate.most(self._per_minute())
         return Hold(Reason.RATE_LIMITED, f"account {self.name.key} lets {most} sandboxes a minute be created", wait)
+
+    def creates_per_minute(self) -> int:
+        """Return how many creations a minute are asked for at most, as declared or as learned."""
+        return self.rate.most(self._per_minute())
 
     def _per_minute(self) -> int:
         creates = self.spec.limit_of_creates() if self.spec is not None else 1
