@@ -8,6 +8,7 @@ import typer
 import execpool
 from execpool.cli.keys import key_create, root_key_create
 from execpool.cli.run import run as run_file
+from execpool.cli.status import status
 from execpool.cli.up import down, images, up
 from execpool.cli.workload import workload
 
@@ -25,6 +26,7 @@ def version() -> None:
 
 app.command("run")(run_file)
 app.command("workload")(workload)
+app.command("status")(status)
 app.command("up")(up)
 app.command("down")(down)
 app.command("images")(images)

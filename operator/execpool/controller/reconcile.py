@@ -183,9 +183,10 @@ class Reconciler:
             metrics.DESIRED.labels(pool.namespace, pool.name, tier.name).set(tier.desired)
             for state in STATES:
                 metrics.EXECUTORS.labels(pool.namespace, pool.name, tier.name, state).set(getattr(tier, state))
-        for one in status.conditions:
-            value = {"True": 1, "False": 0}.get(one.status, -1)
-            metrics.CONDITION.labels(pool.namespace, pool.name, one.type).set(value)
+        for type_ in ConditionType:
+            found = condition(status, type_)  # an absent one is not so, as kstatus has it
+            value = 0 if found is None else {"True": 1, "False": 0}.get(found.status, -1)
+            metrics.CONDITION.labels(pool.namespace, pool.name, type_).set(value)
 
     def _measure_budgets(self, pool: Pool, budgets: Sequence[BudgetUse]) -> None:
         self._budgeted.setdefault(pool.uid, set()).update((pool.namespace, pool.name, one.name) for one in budgets)
