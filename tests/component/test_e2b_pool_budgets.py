@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 from tests.component.account_world import AccountWorld, account_world
 from tests.component.scripted_e2b import Reset, Status
 from tests.component.test_e2b_account import always, once
@@ -399,3 +400,62 @@ async def test_figures_alone_never_write_a_status():
             world.use = Use(executions=second, warm_hits=second // 2, last_at=world.now, since=1.0)
             await world.run(3)
         assert [call for call in world.kube.writes() if call.plural == "executionpools"] == []
+
+
+# What an account tells of itself
+
+
+async def test_a_new_operator_goes_on_with_what_the_last_one_learned_and_never_above_what_is_declared():
+    async with account_world() as world:
+        world.apply_account(plan="Custom", limits={"createsPerSecond": 5, "sandboxes": 50})
+        world.e2b.fault = once("create", Status(429, retry_after="60"))
+        world.apply_pool(1)
+        await world.run(8)
+        learned = world.account()["status"]["learnedLimits"]["createsPerMinute"]
+        assert learned == 5 * 60 * 97 // 100 // 2
+        await world.replace_operator()
+        await world.work()
+        assert world.desk().limits.creates_per_minute() == learned
+        assert world.account()["status"]["learnedLimits"]["createsPerMinute"] == learned
+        world.apply_account(plan="Custom", limits={"createsPerSecond": 1, "sandboxes": 50})
+        await world.replace_operator()
+        await world.work()
+        assert world.desk().limits.creates_per_minute() == 60 * 97 // 100
+
+
+async def test_what_was_asked_of_an_account_is_told_with_the_next_change():
+    async with account_world() as world:
+        world.e2b.fault = once("create", Status(429, retry_after="2"))
+        world.apply_pool(3)
+        await world.run(30)
+        recent = world.account()["status"]["recent"]
+        assert (recent["creates"], recent["tooMany"]) == (4, 1)
+
+
+async def test_metrics_follow_breaker_budgets_and_account():
+    labels = {"namespace": "agents", "account": "main"}
+
+    def value(name: str, **more: str) -> float | None:
+        return REGISTRY.get_sample_value(name, labels | more)
+
+    async with account_world() as world:
+        opened = {"plane": "Control", "state": "Open", "reason": "Failure"}
+        before = value("execpool_breaker_transitions_total", **opened) or 0
+        world.apply_account(dailySpendMicroUSD=10**6)
+        world.apply_pool(2, budgets=[budget("SpendMicroUSD", 10**6, "daily")])
+        await world.run(20)
+        assert value("execpool_breaker_state", plane="Control", state="Closed") == 1
+        assert value("execpool_account_sandboxes", owner="Ours") == 2
+        assert value("execpool_account_spend_usd", state="Reserved") == pytest.approx(2 * FIRST / 1e6, rel=0.01)
+        of_budget = {"namespace": "agents", "pool": "agents", "budget": "daily"}
+        assert REGISTRY.get_sample_value("execpool_budget_limit", of_budget) == 10**6
+        assert 0 < (REGISTRY.get_sample_value("execpool_budget_remaining", of_budget) or 0) < 10**6
+        world.e2b.fault = always(Status(503))
+        world.apply_pool(4, budgets=[budget("SpendMicroUSD", 10**6, "daily")])
+        await world.run(40)
+        assert (value("execpool_breaker_transitions_total", **opened) or 0) > before
+        assert value("execpool_breaker_state", plane="Control", state="Closed") == 0
+        world.e2b.fault = lambda _name: None
+        world.delete_pool()
+        await world.run(120)
+        assert REGISTRY.get_sample_value("execpool_budget_limit", of_budget) is None
