@@ -9,7 +9,14 @@ from execpool.api.generate import CHECKOUT
 
 DOCUMENTS = [
     CHECKOUT / name
-    for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/security.md", "examples/workload/README.md")
+    for name in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "docs/security.md",
+        "docs/budgets.md",
+        "examples/workload/README.md",
+    )
     if (CHECKOUT / name).exists()
 ]
 PATH = re.compile(r"\b(?:operator|tests|docs|manifests|examples|crds)/[\w./*-]*[\w*]")
@@ -47,3 +54,17 @@ def test_every_workload_program_asks_a_question_and_ends_in_an_expression():
         assert "?" in question, path.name
         assert "\n" not in question, path.name
         assert isinstance(tree.body[-1], ast.Expr), path.name
+
+
+def test_the_page_on_budgets_has_every_resource_and_names_metrics_that_exist():
+    from prometheus_client import REGISTRY
+
+    from execpool.api.budgets import BudgetResource
+    from execpool.telemetry import metrics
+
+    assert metrics
+    page = (CHECKOUT / "docs" / "budgets.md").read_text(encoding="utf-8")
+    assert [one for one in BudgetResource if f"| `{one}` |" not in page] == []
+    known = {family.name for family in REGISTRY.collect()}
+    named = {name.removesuffix("_total") for name in re.findall(r"\bexecpool_[a-z0-9_]+", page)}
+    assert sorted(named - known) == []
