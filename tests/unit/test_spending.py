@@ -4,8 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execpool.api.e2b import Prices, Spend
-from execpool.core.spending import DAY_SECONDS, Grant, cost, price, reserved_for, spent_for, window
+from execpool.api.e2b import PoolSpend, Prices, Spend
+from execpool.core.spending import (
+    DAY_SECONDS,
+    Grant,
+    cost,
+    pool_window,
+    price,
+    reserved_for,
+    settled,
+    spent_for,
+    window,
+)
 from execpool.core.times import format_seconds
 
 DAY = 20_000 * DAY_SECONDS
@@ -61,3 +71,36 @@ def test_no_order_of_grants_ends_and_crashes_spends_more_than_was_allowed(limit:
         kept = Spend(window_start=format_seconds(DAY), settled_micro_usd=kept.settled_micro_usd + spent)
     still_running = sum(spent_for(grant, now, DAY) for grant in grants)
     assert truth + still_running <= limit or now >= DAY + DAY_SECONDS
+
+
+def kept_entry(seconds: int = 3600, start: int = DAY, settled_micro: int = 500) -> PoolSpend:
+    return PoolSpend(
+        pool_uid="u",
+        budget="b",
+        pool="a/p",
+        limit_micro_usd=10_000,
+        window_seconds=seconds,
+        window_start=format_seconds(start),
+        settled_micro_usd=settled_micro,
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "now", "counted"),
+    [
+        pytest.param(kept_entry(), DAY + 3599, 500, id="its own window"),
+        pytest.param(kept_entry(), DAY + 3600, 0, id="the next window"),
+        pytest.param(kept_entry(86400), DAY + 7200, 500, id="of a longer window that is not over"),
+        pytest.param(kept_entry(60), DAY + 3600, 0, id="of a shorter window that is over"),
+    ],
+)
+def test_what_is_kept_of_a_pools_budget_counts_while_it_may_be_of_this_window(entry: PoolSpend, now: int, counted: int):
+    assert pool_window(10_000, 3600, [entry], (), now).settled == counted
+
+
+def test_a_sandbox_that_ends_is_booked_to_the_window_it_ends_in_with_what_falls_into_it():
+    grant = Grant(1_000_000, DAY - 100, DAY + 3700)
+    entry = settled(kept_entry(), grant, DAY + 50)
+    assert entry.settled_micro_usd == 500 + 50_000
+    later = settled(entry, grant, DAY + 3650)
+    assert (later.settled_micro_usd, later.window_start) == (50_000, format_seconds(DAY + 3600))

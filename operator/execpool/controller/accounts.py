@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from execpool.api.e2b import E2BAccountSpec, E2BAccountStatus, LearnedLimits, PoolSpend, Recent
+from execpool.api.e2b import E2BAccountSpec, E2BAccountStatus, LearnedLimits, Recent
 from execpool.api.names import Reason
+from execpool.controller.account_figures import measure, settle_all
 from execpool.controller.equipping import Equipper
 from execpool.core.account_status import AccountView, differ, figures_differ_only, summarize_account
-from execpool.core.budget import SpendWindow
-from execpool.core.spending import reserved_for, settled, spent_for, window
+from execpool.core.spending import window
 from execpool.core.times import format_seconds
 from execpool.kube.client import Kube, Object
 from execpool.kube.errors import ConflictError, FencedError, ForbiddenError, KubeError, NotFoundError
@@ -32,7 +32,6 @@ from execpool.providers.e2b.holds import Hold
 from execpool.providers.e2b.records import AccountName, Record, read_records
 from execpool.providers.e2b.slot_driver import Later, Over, SlotDriver, Vanished
 from execpool.providers.e2b.sweeping import Sweeper
-from execpool.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
@@ -247,7 +246,7 @@ class AccountRounds:
 
     async def _write_status(self, desk: Desk, works: _Works, account: Account, over: list[Record]) -> float:
         now = self.driver.clock()
-        spend, pool_spend = _settled(desk, over, now)
+        spend, pool_spend = settle_all(desk, over, now)
         hold = desk.closed or desk.hold_of_breaker()
         view = AccountView(
             generation=account.generation,
@@ -264,7 +263,7 @@ class AccountRounds:
             message=hold.message if hold else "",
         )
         status = summarize_account(account.status, view, format_seconds(now))
-        _measure(desk, view)
+        measure(desk, view)
         if not differ(account.status, status):
             return LONGEST_REST
         waited = now - works.status_written
@@ -278,32 +277,6 @@ class AccountRounds:
         works.status_written = now
         desk.pools.read(name, status.pool_spend)
         return LONGEST_REST
-
-
-def _measure(desk: Desk, view: AccountView) -> None:
-    account = (desk.name.namespace, desk.name.name)
-    metrics.ACCOUNT_SANDBOXES.labels(*account, "Ours").set(view.ours)
-    metrics.ACCOUNT_SANDBOXES.labels(*account, "Foreign").set(view.foreign)
-    metrics.ACCOUNT_SANDBOXES_LIMIT.labels(*account).set(desk.limits.most())
-    metrics.ACCOUNT_CREATES_LIMIT.labels(*account).set(desk.limits.creates_per_minute())
-    metrics.ACCOUNT_SPEND.labels(*account, "Settled").set(view.spend.settled / 1_000_000)
-    metrics.ACCOUNT_SPEND.labels(*account, "Reserved").set(view.spend.reserved / 1_000_000)
-
-
-def _settled(desk: Desk, over: list[Record], now: float) -> tuple[SpendWindow, list[PoolSpend]]:
-    """Return the account's money, and what its pools' budgets have spent, once these records are gone."""
-    spend, entries = desk.limits.spend, desk.pools.to_keep(desk.name)
-    for record in over:
-        grant = desk.book.grant_of(record, desk.limits.price_of(record))
-        ended = spent_for(grant, now, spend.start) if record.status.sandbox_id else 0
-        spend = spend.settle(reserved_for(grant, spend.start), ended)
-        if record.status.sandbox_id:
-            entries = [settled(one, grant, now) if _is_of(one, record) else one for one in entries]
-    return spend, entries
-
-
-def _is_of(entry: PoolSpend, record: Record) -> bool:
-    return entry.pool_uid == record.pool_uid and entry.tier in (None, record.spec.tier)
 
 
 def _account(wire: Object) -> Account:

@@ -29,9 +29,10 @@ from execpool.controller.pools import PoolRef, as_written, read_pool
 from execpool.core.actions import ApplyPolicies, CreateExecutors, ReleaseFinalizer
 from execpool.core.backoff import backoff
 from execpool.core.budget_use import all_budgets
+from execpool.core.figures import differ
 from execpool.core.model import Backend, BudgetUse, Demand, Finding, Pool, Snapshot, Use
 from execpool.core.planning import plan
-from execpool.core.status import acknowledge, condition, differ, stalled_by, summarize
+from execpool.core.status import acknowledge, condition, stalled_by, summarize
 from execpool.kube.client import Kube
 from execpool.kube.errors import FencedError, ForbiddenError, KubeError, NotFoundError
 from execpool.kube.kinds import POOLS, RUNTIME_CLASSES

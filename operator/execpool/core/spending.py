@@ -14,6 +14,7 @@ their ended sandboxes cost is in the account's status too, and written with it.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from execpool.api.budgets import Budget
 from execpool.api.e2b import PoolSpend, Prices, Spend
 from execpool.core.budget import SpendWindow
 from execpool.core.times import format_seconds, parse_time
@@ -91,6 +92,30 @@ def settled(kept: PoolSpend, grant: Grant, ended_at: float) -> PoolSpend:
     start = window_start(kept.window_seconds, ended_at)
     total = settled_in(kept, kept.window_seconds, start) + spent_for(grant, ended_at, start)
     return kept.model_copy(update={"window_start": format_seconds(start), "settled_micro_usd": total})
+
+
+def entry_of(stored: PoolSpend | None, uid: str, key: str, budget: Budget, now: float) -> PoolSpend:
+    """Return a budget's entry: as stored while the budget is as it was, with what was spent in any case."""
+    fresh = PoolSpend(
+        pool_uid=uid,
+        budget=budget.name,
+        pool=key[:253],
+        tier=budget.tier,
+        limit_micro_usd=budget.limit,
+        window_seconds=budget.seconds,
+        window_start=format_seconds(window_start(budget.seconds, now)),
+    )
+    if stored is None:
+        return fresh
+    if stored.window_seconds == budget.seconds:
+        return stored.model_copy(update={"limit_micro_usd": budget.limit, "tier": budget.tier, "pool": fresh.pool})
+    start = window_start(budget.seconds, now)
+    return fresh.model_copy(update={"settled_micro_usd": settled_in(stored, budget.seconds, start)})
+
+
+def is_counted(entry: PoolSpend, now: float) -> bool:
+    """True while an entry's window has not passed."""
+    return parse_time(entry.window_start) + entry.window_seconds > now
 
 
 def window_start(seconds: int, now: float) -> int:

@@ -22,8 +22,8 @@ from execpool.api.names import Reason
 from execpool.core.budget import NANOSECONDS, Bucket, Rate, SpendWindow
 from execpool.core.model import BudgetUse, Pool
 from execpool.core.slots import LONG_TTL_SECONDS
-from execpool.core.spending import cost, dollars, pool_window, settled_in, window_start
-from execpool.core.times import format_seconds, parse_time
+from execpool.core.spending import cost, dollars, entry_of, is_counted, pool_window
+from execpool.core.times import format_seconds
 from execpool.providers.e2b.book import Stake
 from execpool.providers.e2b.holds import Hold, Watches
 from execpool.providers.e2b.records import AccountName, Record, account_of
@@ -100,7 +100,7 @@ class PoolBudgets:
             del self._pools[uid]
         stored = {(one.pool_uid, one.budget): one for one in self._kept.get(account, ())}
         declared = {
-            (uid, budget.name): _entry(stored.get((uid, budget.name)), uid, pool.key, budget, now)
+            (uid, budget.name): entry_of(stored.get((uid, budget.name)), uid, pool.key, budget, now)
             for uid, pool in self._pools.items()
             for budget in pool.budgets
             if budget.resource is BudgetResource.SPEND and account in self._counted(pool, budget)
@@ -109,7 +109,7 @@ class PoolBudgets:
         left = {
             key: one
             for key, one in stored.items()
-            if key[0] not in self._pools and (key[0] in staked or _is_counted(one, now))
+            if key[0] not in self._pools and (key[0] in staked or is_counted(one, now))
         }
         entries = declared | left
         return [entries[key] for key in sorted(entries)][:MOST_KEPT]
@@ -301,26 +301,3 @@ class PoolBudgets:
 
 def _rate(budget: Budget) -> Rate:
     return Rate(budget.limit, budget.seconds, budget.burst or 1)
-
-
-def _entry(stored: PoolSpend | None, uid: str, key: str, budget: Budget, now: float) -> PoolSpend:
-    """Return a budget's entry: as stored while the budget is as it was, with what was spent in any case."""
-    fresh = PoolSpend(
-        pool_uid=uid,
-        budget=budget.name,
-        pool=key[:253],
-        tier=budget.tier,
-        limit_micro_usd=budget.limit,
-        window_seconds=budget.seconds,
-        window_start=format_seconds(window_start(budget.seconds, now)),
-    )
-    if stored is None:
-        return fresh
-    if stored.window_seconds == budget.seconds:
-        return stored.model_copy(update={"limit_micro_usd": budget.limit, "tier": budget.tier, "pool": fresh.pool})
-    start = window_start(budget.seconds, now)
-    return fresh.model_copy(update={"settled_micro_usd": settled_in(stored, budget.seconds, start)})
-
-
-def _is_counted(entry: PoolSpend, now: float) -> bool:
-    return parse_time(entry.window_start) + entry.window_seconds > now
