@@ -18,16 +18,15 @@ case "$*" in
   *) cat "$0.objects" ;;
 esac
 """
-NOW = datetime.now(UTC)
 
 
-def stamp(when: datetime) -> str:
-    return when.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def ago(seconds: float) -> str:
+    return (datetime.now(UTC) - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def lease(renewed: datetime, use: Use) -> dict[str, Any]:
+def lease(use: Use, age: float = 0) -> dict[str, Any]:
     annotations = {ANNOTATION_USE: write_use({"agents/agents": use})}
-    spec = {"renewTime": stamp(renewed), "leaseDurationSeconds": 60}
+    spec = {"renewTime": ago(age), "leaseDurationSeconds": 60}
     return {"kind": "Lease", "metadata": {"name": "gw", "annotations": annotations}, "spec": spec}
 
 
@@ -65,8 +64,8 @@ async def status(folder: Path, *options: str, leases: list[Any] | None = None) -
 
 
 async def test_status_prints_the_line_of_each_pool_from_living_gateways_alone(tmp_path: Path) -> None:
-    living = lease(NOW, Use(executions=12, warm_hits=11, running=1))
-    dead = lease(NOW - timedelta(seconds=61), Use(executions=100))
+    living = lease(Use(executions=12, warm_hits=11, running=1))
+    dead = lease(Use(executions=100), age=61)
     ended = await status(tmp_path, leases=[living, dead])
     agents, team = ended.out.splitlines()
     assert (ended.status, ended.err) == (0, "")
@@ -77,7 +76,7 @@ async def test_status_prints_the_line_of_each_pool_from_living_gateways_alone(tm
 
 
 async def test_status_of_one_namespace_for_programs(tmp_path: Path) -> None:
-    ended = await status(tmp_path, "--namespace", "agents", "--output", "json", leases=[lease(NOW, Use(executions=3))])
+    ended = await status(tmp_path, "--namespace", "agents", "--output", "json", leases=[lease(Use(executions=3))])
     (line,) = ended.out.splitlines()
     told = json.loads(line)
     assert (told["pool"], told["executions"], told["accounts"][0]["sandboxes"]) == ("agents", 3, 6)

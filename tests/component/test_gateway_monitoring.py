@@ -39,6 +39,7 @@ async def test_the_lease_tells_how_a_pool_is_used() -> None:
         boxes = many(account, 2)
         kube = kube_with(*boxes)
         async with gateway_world(kube=kube, pools=[e2b_pool(budgets=limits)], lease_seconds=1) as world:
+            before = await world.metric("execpool_warm_hits_total", pool="agents")
             await burst(world, 6, 2)
             await world.until(lambda: (use := told(world)) is not None and use.executions == 6)
             use = told(world)
@@ -46,7 +47,7 @@ async def test_the_lease_tells_how_a_pool_is_used() -> None:
             assert (use.warm_hits, use.offloaded, use.refused, use.waiting, use.running) == (6, 0, 0, 0, 0)
             assert abs(use.last_at - time.time()) < 5
             assert [(one.name, one.limit, one.remaining) for one in use.budgets] == [("rate", 600, 1), ("slots", 4, 4)]
-            assert await world.metric("execpool_warm_hits_total", pool="agents") == 6
+            assert await world.metric("execpool_warm_hits_total", pool="agents") == before + 6
 
 
 async def test_an_execution_that_waits_for_an_executor_to_start_is_no_warm_hit() -> None:
@@ -81,13 +82,15 @@ async def test_a_budget_that_holds_executions_back_is_told() -> None:
         (box,) = many(account, 1)
         limits = budget("slow", limit=1, windowSeconds=60)
         async with gateway_world(kube=kube_with(box), pools=[e2b_pool(budgets=[limits])]) as world:
+            labels = {"pool": "agents", "reason": "BudgetExhausted"}
+            before = await world.metric("execpool_pool_refusals_total", **labels)
             assert (await world.refused(maxWaitSeconds=0)).body["reason"] == "BudgetExhausted"
             (served,) = world.service._pools.all()
             (slow,) = served.use().budgets
             assert (bool(slow.exhausted), slow.remaining, served.use().refused) == (True, 0, 1)
             assert slow.resets_at is not None
             assert 50 < slow.resets_at - time.time() <= 60
-            assert await world.metric("execpool_pool_refusals_total", pool="agents", reason="BudgetExhausted") == 1
+            assert await world.metric("execpool_pool_refusals_total", **labels) == before + 1
 
 
 # Exhausted budgets of capacity
@@ -143,8 +146,8 @@ async def test_a_tier_of_pods_is_not_dry() -> None:
 def test_the_log_is_json_with_the_line_as_its_text(capsys: pytest.CaptureFixture[str]) -> None:
     from execpool.telemetry import logs
 
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    root, ours = logging.getLogger(), logging.getLogger("execpool")
+    handlers, level, own_level = root.handlers[:], root.level, ours.level
     try:
         logs.configure("INFO")
         logging.getLogger("execpool.gateway.monitor").info(
@@ -153,5 +156,6 @@ def test_the_log_is_json_with_the_line_as_its_text(capsys: pytest.CaptureFixture
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)
+        ours.setLevel(own_level)
     told = json.loads(capsys.readouterr().out)
     assert (told["event"], told["warm"], told["pool"]) == ("agents/agents  warm 3/3", 3, "agents")
