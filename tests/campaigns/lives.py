@@ -41,7 +41,7 @@ class OperatorLife:
     bug: str = ""
 
     def start(self) -> ForkServerProcess:
-        return _started(_operate, self)
+        return started(_operate, self)
 
 
 @dataclass(frozen=True)
@@ -54,18 +54,20 @@ class EmulatorLife:
 
     def start(self) -> tuple[ForkServerProcess, Connection]:
         ours, theirs = multiprocessing.Pipe(duplex=False)
-        process = _started(_emulate, self, theirs)
+        process = started(_emulate, self, theirs)
         theirs.close()
         return process, ours
 
 
-def _started(work: Any, *arguments: Any) -> ForkServerProcess:
+def started(work: Any, *arguments: Any) -> ForkServerProcess:
+    """Fork a process that does some work."""
     process = _context.Process(target=work, args=arguments, daemon=True)
     process.start()
     return process
 
 
-def _settle_in(log: Path, pace: Pace) -> None:
+def settle_in(log: Path, pace: Pace) -> None:
+    """Write to a log from now on, and live under a pace."""
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(descriptor, sys.stdout.fileno())
     os.dup2(descriptor, sys.stderr.fileno())
@@ -74,7 +76,7 @@ def _settle_in(log: Path, pace: Pace) -> None:
 
 
 def _operate(life: OperatorLife) -> None:
-    _settle_in(life.log, life.pace)
+    settle_in(life.log, life.pace)
     os.environ.update(life.environment)
     Tap(life.requests, life.number, life.death).install()
     if life.bug:
@@ -83,7 +85,7 @@ def _operate(life: OperatorLife) -> None:
 
 
 def _emulate(life: EmulatorLife, ready: Connection) -> None:
-    _settle_in(life.log, life.pace)
+    settle_in(life.log, life.pace)
     settings = EmulatorSettings(**life.settings)
     logs.configure(settings.log_level)
     asyncio.run(_serve(settings, ready))

@@ -4,4 +4,5 @@ from tests.campaigns.pace import lay_hold_of_the_clocks
 
 lay_hold_of_the_clocks()
 
+import tests.campaigns.gateway_faults  # noqa: E402
 import tests.campaigns.lives  # noqa: E402, F401

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import aiohttp
 
 from execpool.core.claiming import Target
-from execpool.gateway.e2b_answers import error_before
+from execpool.gateway.e2b_answers import FailingError, error_before
 from execpool.gateway.executors import UnreachableError, UnresponsiveError
 from execpool.gateway.wire import bounded, execute_timeout, make_session, payload, translated
 from execpool.protocol import DATA_PORT
@@ -54,6 +54,8 @@ class DataPlane:
                     said = await bounded(response.content)
             except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
                 raise UnreachableError(f"/contexts of {target.name} was not answered") from error
+            except (aiohttp.ClientError, ValueError) as error:  # it runs no code, so nothing has started
+                raise FailingError(f"/contexts of {target.name} was not answered as agreed") from error
             if response.status != 200:
                 raise error_before(target.name, response.status, said, response.headers.get("Retry-After", ""))
         return said

@@ -6,7 +6,8 @@
     4 enter           a slot of an executor that serves its principal, QueueFull, WaitTooLong, DeadlinePassed, NoCapacity
                       once budgets and accounts let it through         BudgetExhausted, BreakerOpen
     5 run             streaming, within limits of our own              NotSupported
-    6 settle          one answer, one audit line; elsewhere (back to 4) only if it is proven that nothing started
+    6 settle          one answer, one audit line; elsewhere (back to 4) only if it is proven that nothing started, and within
+                      the pool's retry budget                           NoCapacity
 
 A refusal is a GatewayError and means that nothing ran. Once code may have started there is always an answer, and when
 nobody can know how it ended the answer is Unknown: it is never run again unless its caller said `retry: Safe`.
@@ -131,6 +132,7 @@ class Gateway:
     async def _run_somewhere(self, course: Course, feed: Feed) -> Answer:
         """Run it on the first executor that takes it."""
         pool = course.pool
+        pool.retries.tried()
         for _ in range(MAX_FALSE_STARTS):
             seat = await pool.admission.enter(course.ticket, partial(_tell_position, course, feed))
             course.sit_down(seat)
@@ -146,10 +148,13 @@ class Gateway:
             except NotStartedError as error:
                 course.stand_up()
                 _learn_from(pool, seat, error)
+                if not pool.retries.take(asyncio.get_running_loop().time()):
+                    raise _turned_away(
+                        pool, f"too many to take them all elsewhere; the last one said: {error}"
+                    ) from error
             finally:
                 pool.admission.leave(seat)
-        sentence = f"{MAX_FALSE_STARTS} executors of pool {pool.name} turned the execution away"
-        raise GatewayError(Refusal.NO_CAPACITY, sentence, retry_after=1)
+        raise _turned_away(pool, f"{MAX_FALSE_STARTS} of them this one")
 
     async def _run_again(self, course: Course, feed: Feed, unknown: Answer) -> Answer:
         """Run it once more, as its caller allows; when that is refused, the first answer stands."""
@@ -271,6 +276,11 @@ def _learn_from(pool: ServedPool, seat: Seat, error: ExecutorError) -> None:
         pool.claims.rest(seat.entry)
     else:
         pool.claims.give_up(seat.entry)
+
+
+def _turned_away(pool: ServedPool, why: str) -> GatewayError:
+    sentence = f"executors of pool {pool.name} turn executions away: {why}"
+    return GatewayError(Refusal.NO_CAPACITY, sentence, retry_after=1)
 
 
 def _unknown(course: Course, seat: Seat, error: Exception) -> Answer:

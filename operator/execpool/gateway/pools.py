@@ -17,6 +17,7 @@ from execpool.core.gates import Gate
 from execpool.core.holding import TierRoom, holds_to_end
 from execpool.core.isolation import isolation_of
 from execpool.core.model import Demand
+from execpool.core.retrying import RetryBudget
 from execpool.gateway.accounts import Accounts
 from execpool.gateway.admission import Admission
 from execpool.gateway.auth import Caller
@@ -43,6 +44,7 @@ class ServedPool:
         isolation: rank of each tier, in the spec's order.
         claims: its executors.
         admission: its queue.
+        retries: how often executions may be taken elsewhere.
     """
 
     def __init__(self, key: tuple[str, str], uid: str, client: ExecutorClient, accounts: Accounts) -> None:
@@ -52,6 +54,7 @@ class ServedPool:
         self.claims = Claims(key, client)
         self.admission = Admission(self.claims, key[1])
         self.admission.gates = self._gates
+        self.retries = RetryBudget(asyncio.get_running_loop().time())
         self._accounts = accounts
         self._budgets = PoolBudgets(asyncio.get_running_loop().time)
         self._accounts_of: dict[str, tuple[str, str]] = {}
