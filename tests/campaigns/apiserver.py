@@ -69,9 +69,8 @@ async def api_server(kube: FakeKube, meddler: Meddler = lambda _effect: None) ->
 def _application(kube: FakeKube) -> web.Application:
     served = _Served(kube)
     app = web.Application(client_max_size=4 << 20)
-    app.router.add_get("/version", lambda _request: _json({"major": "1", "minor": "37"}))
-    app.router.add_get("/api", lambda _request: _json({"versions": ["v1"]}))
-    app.router.add_get("/apis", lambda _request: _json({"groups": _groups()}))
+    app.router.add_get("/api", served.versions)
+    app.router.add_get("/apis", served.groups)
     app.router.add_get("/api/{version}", served.resources)
     app.router.add_get("/apis/{group}/{version}", served.resources)
     for root in ("/api/{version}", "/apis/{group}/{version}"):
@@ -121,6 +120,12 @@ async def _instead(found: Meddling, request: web.Request) -> web.StreamResponse:
 class _Served:
     def __init__(self, kube: FakeKube) -> None:
         self._kube = kube
+
+    async def versions(self, _request: web.Request) -> web.StreamResponse:
+        return await _json({"versions": ["v1"]})
+
+    async def groups(self, _request: web.Request) -> web.StreamResponse:
+        return await _json({"groups": _groups()})
 
     async def resources(self, request: web.Request) -> web.StreamResponse:
         group = request.match_info.get("group", "")

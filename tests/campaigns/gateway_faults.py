@@ -138,8 +138,12 @@ class GatewayOutcome:
     executes: int
     healed_after: float
     trouble: str = ""
-    log: str = ""
-    is_starved: bool = False
+    is_again: bool = False
+
+    @property
+    def is_starved(self) -> bool:
+        """True when it went wrong in a way that a busy machine explains: something took too long."""
+        return bool(self.trouble) and self.trouble.endswith(("(P15)", "(P20)"))
 
     @property
     def is_right(self) -> bool:

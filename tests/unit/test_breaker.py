@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from execpool.core.breaker import (
     DENIED_SECONDS,
+    FIRST_SECONDS,
     LONGEST_SECONDS,
     PROBE_SECONDS,
     TRIP_AFTER,
@@ -71,3 +72,10 @@ def test_whoever_keeps_to_it_never_asks_while_it_is_open_and_never_waits_for_eve
         now += wait
         assert breaker.state(now) is not BreakerState.OPEN
         breaker = breaker.asking(now).told(seen, now, spread)
+
+
+def test_what_was_asked_before_it_opened_and_fails_afterwards_does_not_keep_it_open_longer() -> None:
+    together = Breaker()
+    for _ in range(40):
+        together = together.told(Seen.FAILURE, 100.0)
+    assert together.wait(100.0) <= FIRST_SECONDS

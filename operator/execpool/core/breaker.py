@@ -10,7 +10,8 @@
     400, 413 and other refusals of one request           | neither: they say nothing about the backend
 
 Open, the backend is not asked at all until `retry_at`; then one request goes through as the probe, whoever makes it, and
-nobody else until its end is known. A probe that fails opens for twice as long, up to LONGEST_SECONDS.
+nobody else until its end is known. A probe that fails opens for twice as long, up to LONGEST_SECONDS; what was asked before
+it opened and fails afterwards does not.
 """
 
 from dataclasses import dataclass, replace
@@ -93,5 +94,9 @@ class Breaker:
         failures = self.failures + 1
         if failures < TRIP_AFTER and not self.opened:
             return replace(self, failures=failures)
+        if now < self.retry_at:
+            return replace(
+                self, failures=failures
+            )  # asked before it opened: no probe, which alone makes it wait longer
         wait = backoff(self.opened, FIRST_SECONDS, LONGEST_SECONDS) * spread
         return Breaker(failures, self.opened + 1, max(now + wait, self.retry_at))

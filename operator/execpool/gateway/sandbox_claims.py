@@ -80,11 +80,9 @@ class SandboxClaims:
         }
         try:
             await self._kube.patch(SANDBOXES, record.namespace, target.name, patch, subresource="status")
-        except (ConflictError, UnreachableError, OverloadedError) as error:
+        except (ConflictError, NotFoundError, UnreachableError, OverloadedError) as error:
             log.info("claim to be looked up", extra={"record": target.name, "error": str(error)})
             return False
-        except NotFoundError as error:
-            raise GoneError(f"record {target.name} is gone") from error
         except KubeError as error:
             raise ControlPlaneError(f"record {target.name} could not be claimed: {error}") from error
         return True
