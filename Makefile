@@ -9,7 +9,7 @@ REGISTRY ?=
 TAG ?= dev
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test programs unit component e2e lint format generate lock bench images picture clean
+.PHONY: help up down test programs unit component e2e lint format generate lock bench campaign images picture clean
 
 help:  ## show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,12 @@ lock:  ## new lock files, with hashes and without index addresses (needs uv)
 
 bench: $(VENV)/.ready  ## every benchmark, each beside its peer in the same run
 	$(BIN)/python -m benchmarks
+
+campaign: $(VENV)/.ready  ## half an hour: operators die everywhere, every call fails every way; the emulator's ledger judges
+	$(BIN)/python -m tests.campaigns crashes
+	$(BIN)/python -m tests.campaigns faults
+	$(BIN)/python -m tests.campaigns gateway
+	$(BIN)/python -m tests.campaigns planted
 
 picture: $(VENV)/.ready  ## the picture in the README, from a real run of the workload
 	@$(BIN)/execpool up --record docs/workload.svg

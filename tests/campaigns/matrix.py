@@ -12,7 +12,7 @@ from tests.campaigns.faults import SITES, SUSTAINED_SECONDS, Cell, Ordered, faul
 from tests.campaigns.pace import Pace
 from tests.campaigns.plans import Plan
 from tests.campaigns.planted import Trial
-from tests.campaigns.play import AT_ONCE, QUIET_SECONDS, Outcome, in_turn, play
+from tests.campaigns.play import AT_ONCE, QUIET_SECONDS, SCALE, Outcome, in_turn, play
 from tests.campaigns.tap import Noted
 from tests.campaigns.verdict import Verdict
 from tests.campaigns.world import NotSettledError, Options, World, world
@@ -79,7 +79,7 @@ class CellOutcome:
         )
 
 
-async def play_cell(cell: Cell, scale: float = 20.0, bug: str = "") -> CellOutcome:
+async def play_cell(cell: Cell, scale: float = SCALE, bug: str = "") -> CellOutcome:
     """Play one cell."""
     began = time.monotonic()
     directory = Path(tempfile.mkdtemp(prefix="execpool-campaign-"))
@@ -161,7 +161,7 @@ def _busiest(times: Sequence[float]) -> int:
 async def play_cells(
     cells: Iterable[Cell],
     *,
-    scale: float = 20.0,
+    scale: float = SCALE,
     at_once: int = AT_ONCE,
     tell: Callable[[CellOutcome], None] = lambda _outcome: None,
 ) -> list[CellOutcome]:
@@ -169,7 +169,7 @@ async def play_cells(
     return await in_turn(cells, lambda cell: play_cell(cell, scale), at_once, tell)
 
 
-async def play_trial(trial: Trial, bug: str, scale: float = 20.0) -> Outcome | CellOutcome:
+async def play_trial(trial: Trial, bug: str, scale: float = SCALE) -> Outcome | CellOutcome:
     """Play where a planted bug is to be seen, with a bug or (empty) without one."""
     if trial.is_cell:
         return await play_cell(Cell.read(trial.place), scale, bug)

@@ -20,7 +20,7 @@ QUIET_SECONDS = 210.0
 """A leak that the sweep has not found by then is one (reliability, P1)."""
 PLANTED_PATIENCE = 240.0
 """With a bug planted nothing may ever settle."""
-AT_ONCE = 10
+SCALE, AT_ONCE = 20.0, 10
 
 
 Thing = TypeVar("Thing", bound=Hashable)
@@ -63,7 +63,7 @@ class Outcome:
         return said + (self.trouble or str(self.verdict)) + ("" if self.was_met else "  (a death did not come)")
 
 
-async def play(plan: Plan, scale: float = 20.0, *, bug: str = "") -> Outcome:
+async def play(plan: Plan, scale: float = SCALE, *, bug: str = "") -> Outcome:
     """Play one plan: its story, then silence, then the verdict."""
     began = time.monotonic()
     directory = Path(tempfile.mkdtemp(prefix="execpool-campaign-"))
@@ -87,7 +87,7 @@ async def play(plan: Plan, scale: float = 20.0, *, bug: str = "") -> Outcome:
 async def play_all(
     plans: Iterable[Plan],
     *,
-    scale: float = 20.0,
+    scale: float = SCALE,
     at_once: int = AT_ONCE,
     tell: Callable[[Outcome], None] = lambda _outcome: None,
 ) -> list[Outcome]:

@@ -6,12 +6,15 @@ import pytest
 from tests.campaigns.crashes import SLICE
 from tests.campaigns.faults import SLICE as CELLS
 from tests.campaigns.faults import Cell
+from tests.campaigns.gateway_faults import SLICE as GATEWAY_CELLS
+from tests.campaigns.gateway_faults import play_gateway_cells
+from tests.campaigns.gateway_load import GatewayCell
 from tests.campaigns.matrix import play_cells, play_trial
 from tests.campaigns.plans import Plan
-from tests.campaigns.planted import TRIALS, Trial
+from tests.campaigns.planted import TRIALS
 from tests.campaigns.play import play_all
 
-AT_ONCE = 8
+AT_ONCE = 12
 pytestmark = pytest.mark.timeout(240)
 
 
@@ -29,17 +32,14 @@ async def test_whatever_the_account_and_the_api_server_answer_all_is_as_it_was_w
     assert all(one.measured.met for one in outcomes)
 
 
-async def test_each_rule_of_the_slot_protocol_that_is_left_out_is_seen_by_the_ledger():
-    async def seen(trial: Trial) -> bool:
-        return not (await play_trial(trial, trial.bug)).is_right
-
-    found = await asyncio.gather(*map(seen, TRIALS))
-    missed = [trial.bug for trial, was_seen in zip(TRIALS, found, strict=True) if not was_seen]
-    assert missed == []
+async def test_whatever_sandboxes_and_the_api_server_answer_a_gateway_starts_nothing_twice_and_heals():
+    outcomes = await play_gateway_cells(map(GatewayCell.read, GATEWAY_CELLS))
+    assert [str(one) for one in outcomes if not one.is_right] == []
+    assert all(one.met for one in outcomes)
 
 
-async def test_where_bugs_are_seen_there_is_nothing_to_see_without_them():
-    cells = [Cell.read(trial.place) for trial in TRIALS if trial.is_cell]
-    plans = {Plan.read(trial.place) for trial in TRIALS if not trial.is_cell}
-    outcomes = await asyncio.gather(play_cells(cells, at_once=AT_ONCE), play_all(plans, at_once=AT_ONCE))
-    assert [str(one) for part in outcomes for one in part if not one.is_right] == []
+async def test_each_rule_of_the_slot_protocol_that_is_left_out_is_seen_and_nothing_where_none_is():
+    bugs = [trial.bug for trial in TRIALS]
+    played = await asyncio.gather(*(play_trial(trial, bug) for trial in TRIALS for bug in (trial.bug, "")))
+    assert [bug for bug, outcome in zip(bugs, played[::2], strict=True) if outcome.is_right] == []
+    assert [str(outcome) for outcome in played[1::2] if not (outcome.is_right or outcome.is_starved)] == []

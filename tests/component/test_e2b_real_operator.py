@@ -82,7 +82,7 @@ async def test_two_pools_of_two_namespaces_keep_one_accounts_limits_together(tmp
 
 async def test_operators_that_are_killed_one_after_another_keep_them_too(tmp_path: Path):
     """A restart costs what may have been asked for a minute of looking, and never a creation too many."""
-    async with world(Pace(5), tmp_path, HOBBY) as one:
+    async with world(Pace(8), tmp_path, HOBBY) as one:
         await two_pools(one)
         for number in (2, 4, 6):
             await one.until(lambda number=number: len(one.history().created()) >= number, "creations", 200)
