@@ -20,7 +20,7 @@ QUIET_SECONDS = 210.0
 """A leak that the sweep has not found by then is one (reliability, P1)."""
 PLANTED_PATIENCE = 240.0
 """With a bug planted nothing may ever settle."""
-SCALE, AT_ONCE = 20.0, 10
+SCALE, AT_ONCE = 20.0, 12
 
 
 Thing = TypeVar("Thing", bound=Hashable)
