@@ -241,3 +241,21 @@ def test_a_sandbox_that_is_not_found_is_told_so_on_both_planes(world: EmulatorWo
     assert (reply.status, reply.json()["message"]) == (502, "The sandbox was not found")
     with pytest.raises(NotFoundException):
         Sandbox.connect("i0", **world.connection)
+
+
+def test_sandboxes_that_run_nothing_are_managed_as_any_others_and_say_so_when_they_are_called() -> None:
+    with emulator(executors="false") as hollow:
+        sandbox = hollow.create(timeout=60)
+        sandbox.set_timeout(120)
+        assert hollow.listed() == [sandbox.sandbox_id]
+        with pytest.raises(SandboxException, match="port is not open"):
+            sandbox.run_code("1")
+        assert hollow.rest("GET", f"/sandboxes/{sandbox.sandbox_id}/metrics").status == 501
+        assert hollow.processes() == []
+        assert sandbox.kill() is True
+        assert [entry.event for entry in hollow.history().entries if entry.event is not Event.REFUSED] == [
+            Event.OPENED,
+            Event.CREATED,
+            Event.EXTENDED,
+            Event.KILLED,
+        ]

@@ -261,6 +261,15 @@ async def test_what_has_not_started_runs_in_another_sandbox(script: Any, ends: b
     assert [call.name for call in record_writes(kube) if call.verb == "delete"] == (["one"] if ends else [])
 
 
+async def test_an_answer_about_a_context_that_is_too_large_to_read_has_started_nothing() -> None:
+    async with edge() as account:
+        one, two = account.scripted("one"), account.scripted("two")
+        one.context_scripts.append(answering(500, {"message": "x" * 100_000}))
+        async with gateway_world(kube=kube_with(one, two), pools=[e2b_pool()]) as world:
+            answer = await world.run("1")
+    assert (answer["status"], answer["route"]["executor"]) == ("Succeeded", "two")
+
+
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 302, 204])
 async def test_an_answer_that_proves_nothing_is_unknown(status: int) -> None:
     async with edge() as account:

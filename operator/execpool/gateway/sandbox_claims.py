@@ -2,8 +2,8 @@
 
     PATCH status {phase Claimed, claim} with the resourceVersion that was watched
         done        it is ours
-        409, or no  the record is read: ours after all (the answer was lost), somebody else's (TakenError), being ended
-        answer      (GoneError), or still free and only touched by the operator: once more, against the new version
+        404, 409,   the record is read: ours after all (the answer was lost), somebody else's (TakenError), being ended
+        no answer   (GoneError), or still free and only touched by the operator: once more, against the new version
 
 A principal that holds a record already claims it again with a higher epoch: that is what a restarted gateway does.
 """
