@@ -96,7 +96,9 @@ async def _arms() -> AsyncIterator[list[Arm]]:
     async with AsyncExitStack() as stack:
         arms = []
         for name, program in PROGRAMS.items():
-            world = stack.enter_context(emulator(latency="published", sandboxes=100, always_traffic_token=True, warm=2))
+            world = stack.enter_context(
+                emulator(latency="published", sandboxes=100, always_traffic_token=True, warm=2, idempotency=False)
+            )
             arms.append(Arm(name, world, program))
             stack.push_async_callback(arms[-1].stop)
         yield arms

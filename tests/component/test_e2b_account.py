@@ -215,7 +215,7 @@ async def test_a_time_to_wait_is_kept_and_the_rate_is_halved_and_comes_back():
         world.apply_pool(4)
         await world.run(19)
         assert world.e2b.count("create") == 1
-        assert world.account()["status"]["learnedLimits"]["createsPerMinute"] == 145
+        assert world.account()["status"]["learnedLimits"]["createsPerMinute"] == 148
         await world.run(10)
         assert world.verdict(4) == (0, 0, 0)
         world.apply_pool(0)

@@ -13,7 +13,7 @@ from execpool.api.names import Refusal
 from execpool.core.admission import Capacity, Offer, Waiter, assign
 from execpool.core.breaker import DENIED_SECONDS, PROBE_SECONDS, TRIP_AFTER, Seen
 from execpool.core.budget import Rate
-from execpool.core.gates import UNBOUNDED, BreakerGate, Gate, PaceGate, RateGate, SlotsGate
+from execpool.core.gates import UNBOUNDED, BreakerGate, Gate, LearnedGate, RateGate, SlotsGate
 from execpool.core.passage import Passage
 from execpool.gateway.budgets import MOST_USERS, PoolBudgets
 
@@ -100,15 +100,32 @@ def test_a_denial_opens_at_once():
     assert gate.wait(0.0, 1) == DENIED_SECONDS
 
 
-def test_a_pace_holds_everybody_until_its_hour_and_never_for_less_long():
-    gate = PaceGate("account a/b")
-    gate.hold(5.0)
-    gate.hold(3.0)
-    assert [(gate.room(now), gate.wait(now, 9)) for now in (0.0, 5.0)] == [(0, 5.0), (UNBOUNDED, 0.0)]
+def test_a_refusal_holds_everybody_until_its_hour_and_lets_one_through_at_a_time_from_then_on():
+    gate = LearnedGate("account a/b")
+    assert (gate.room(0.0), gate.wait(0.0, 9)) == (UNBOUNDED, 0.0)
+    for _ in range(4):
+        gate.take(0.0)
+    gate.refused(5.0, 0.0, 0.1)
+    gate.refused(3.0, 0.0, 0.1)
+    assert (gate.room(1.0), gate.wait(1.1, 1)) == (0, pytest.approx(4.0))
+    assert (gate.room(5.1), gate.wait(5.1, 3)) == (1, pytest.approx(0.5)), "four in the last second, so 240 a minute"
+    gate.take(5.1)
+    assert (gate.room(5.2), gate.wait(5.2, 1)) == (0, pytest.approx(0.15))
+
+
+def test_what_took_longer_than_usual_to_be_answered_pushes_the_next_one_back():
+    gate = LearnedGate("account a/b")
+    gate.declared = 60.0
+    for at in (0.0, 1.0, 2.0):
+        gate.take(at)
+        gate.let_through(at, at + 0.01)
+    gate.take(3.0)
+    gate.let_through(3.02, 3.13)
+    assert gate.wait(3.2, 1) == pytest.approx(0.92)
 
 
 @pytest.mark.parametrize(
-    "gate", [rate(3), SlotsGate("budget a", 3), BreakerGate("account a/b"), PaceGate("account a/b")], ids=str
+    "gate", [rate(3), SlotsGate("budget a", 3), BreakerGate("account a/b"), LearnedGate("account a/b")], ids=str
 )
 def test_every_gate_says_what_it_allows_in_numbers(gate: Gate):
     assert any(character.isdigit() for character in gate.describe(0.0))

@@ -197,7 +197,8 @@ class AccountRounds:
         """Start the next step of each record that has one now; return when the next is due."""
         now = self.driver.clock()
         rests = [LONGEST_REST]
-        for uid, record in list(desk.book.records.items()):
+        # Who has waited longest is first: a creation that is due goes to the first one that asks for it.
+        for uid, record in sorted(desk.book.records.items(), key=lambda known: known[1].spec.attempt_at):
             if uid in works.steps or uid in works.over:
                 continue
             until, version = works.resting.get(uid, (0.0, ""))

@@ -8,7 +8,7 @@ one more through, and takes one from each of them then. Times are seconds on the
     RateGate        | what its bucket has               | a place that was taken for nothing is given back
     SlotsGate       | `limit` at a time                 | until they have ended
     BreakerGate     | everything, nothing, or one probe | by what is seen of the backend
-    PaceGate        | nothing until the backend's hour  | everything
+    LearnedGate     | one at a time, as refusals taught | until its interval, or the backend's hour
 """
 
 import math
@@ -17,6 +17,7 @@ from typing import Protocol
 from execpool.api.names import Refusal
 from execpool.core.breaker import Breaker, BreakerState, Seen
 from execpool.core.budget import NANOSECONDS, Bucket, Rate
+from execpool.core.learning import MINUTE, LearnedRate
 
 UNBOUNDED = 1 << 30
 
@@ -173,35 +174,47 @@ class BreakerGate:
         )
 
 
-class PaceGate:
-    """A backend that has said when it wants to be asked again."""
+class LearnedGate:
+    """What a backend's refusals have taught (`core.learning`), and the hour at which it wants to be asked again.
+
+    Attributes:
+        declared: executions a minute, which it lets through evenly; None when that is not known.
+    """
 
     refusal = Refusal.BUDGET_EXHAUSTED
     is_waited_for = True
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._until = -math.inf
+        self._rate = LearnedRate()
+        self.declared: float | None = None
 
-    def hold(self, until: float) -> None:
-        """Let nobody through before then."""
-        self._until = max(self._until, until)
+    def refused(self, retry_after: float, asked_at: float, now: float) -> None:
+        """Learn from an execution that was refused, and was asked for then."""
+        self._rate = self._rate.refused(self.declared, retry_after, asked_at, now)
+
+    def let_through(self, asked_at: float, now: float) -> None:
+        """Learn from an execution that was taken now, and was asked for then."""
+        self._rate = self._rate.answered(asked_at, now).let_through(self.declared, asked_at, now)
 
     def room(self, now: float) -> int:
-        return UNBOUNDED if now >= self._until else 0
+        if self._rate.wait(self.declared, now) > 0:
+            return 0
+        return UNBOUNDED if math.isinf(self._rate.most(self.declared)) else 1
 
     def wait(self, now: float, starts: int) -> float:
-        del starts
-        return max(self._until - now, 0.0)
+        return self._rate.wait(self.declared, now) + (starts - 1) * MINUTE / self._rate.most(self.declared)
 
     def take(self, now: float) -> None:
-        del now
+        self._rate = self._rate.asked(self.declared, now)
 
     def leave(self, *, started: bool) -> None:
         del started
 
     def describe(self, now: float) -> str:
-        return f"{self._name} has asked not to be asked again for {math.ceil(self.wait(now, 1))} s"
+        wait, most = math.ceil(self.wait(now, 1)), self._rate.most(self.declared)
+        told = "" if math.isinf(most) else f" lets {round(most)} executions a minute through, and"
+        return f"{self._name}{told} is not to be asked again for {wait} s"
 
 
 def _ns(seconds: float) -> int:

@@ -1,7 +1,7 @@
 """E2B accounts as gates: what an account allows holds over all pools that draw on it.
 
     E2BAccount.spec.limits.executionsPerMinute    a rate, shared by the pools that this gateway serves
-    what its data plane answers                   a breaker, and the pace that a 429 asks for
+    what its data plane answers                   a breaker, and the rate that refusals teach
 
 The operator has its own breaker for the control plane: an account whose creations fail may still run code, and the other way
 round.
@@ -16,15 +16,15 @@ from execpool.api.v1alpha1 import E2BAccountSpec
 from execpool.core.breaker import BreakerState, Seen
 from execpool.core.budget import Rate
 from execpool.core.claiming import Target
-from execpool.core.gates import BreakerGate, Gate, PaceGate, RateGate
+from execpool.core.gates import BreakerGate, Gate, LearnedGate, RateGate
 from execpool.gateway.e2b_answers import Sight
 from execpool.kube.client import EventType, Object
 from execpool.telemetry.metrics import BREAKER_OPEN
 
 Name = tuple[str, str]
 """Namespace and name."""
-MINUTE = 60
-USED_PERCENT = 97
+HOUR, MINUTES = 3600, 60
+USED_PERMILLE = 985
 """Share of a declared rate that is used: what leaves evenly arrives a little unevenly."""
 
 
@@ -59,8 +59,7 @@ class Accounts:
         """Take in what a request to a sandbox came to."""
         name = target.as_sandbox().account
         account, now = self._account(name), self._now()
-        if sight.retry_after > 0:
-            account.pace.hold(now + sight.retry_after)
+        account.learn(sight, now)
         changed = account.breaker.told(account.counted(target.uid, sight, now), now, random.uniform(0.5, 1.0))  # noqa: S311
         BREAKER_OPEN.labels(*name).set(account.breaker.state(now) is not BreakerState.CLOSED)
         if changed:
@@ -81,7 +80,14 @@ class _Account:
         self._rate: RateGate | None = None
         self._failed: set[str] = set()
         self.breaker = BreakerGate(f"the data plane of account {name}")
-        self.pace = PaceGate(f"the data plane of account {name}")
+        self.pace = LearnedGate(f"the data plane of account {name}")
+
+    def learn(self, sight: Sight, now: float) -> None:
+        """Take in what a request says about the rate that is let through."""
+        if sight.retry_after > 0:
+            self.pace.refused(sight.retry_after, sight.asked_at, now)
+        elif sight.seen is Seen.SUCCESS:
+            self.pace.let_through(sight.asked_at, now)
 
     def counted(self, sandbox: str, sight: Sight, now: float) -> Seen:
         """Return what a sight counts as.
@@ -99,6 +105,7 @@ class _Account:
 
     def limit(self, per_minute: int | None, now: float) -> None:
         """Set the rate; None for no limit that is known."""
+        self.pace.declared = None if per_minute is None else _rate(per_minute).limit / MINUTES
         if per_minute is None:
             self._rate = None
         elif self._rate is None:
@@ -114,4 +121,4 @@ class _Account:
 
 
 def _rate(per_minute: int) -> Rate:
-    return Rate(max(per_minute * USED_PERCENT // 100, 1), MINUTE)
+    return Rate(per_minute * MINUTES * USED_PERMILLE // 1000, HOUR)

@@ -42,19 +42,21 @@ class Sight:
     is_answer: bool = True
     """False when there was none."""
     retry_after: float = 0.0
+    asked_at: float = 0.0
+    """When it was sent, by the loop's clock."""
 
 
-def sight_of(error: ExecutorError | None) -> Sight:
-    """Return what a request says that ended in this error, or was taken."""
+def sight_of(error: ExecutorError | None, asked_at: float = 0.0) -> Sight:
+    """Return what a request says that was sent then, and ended in this error or was taken."""
     match error:
         case None:
-            return Sight(Seen.SUCCESS)
+            return Sight(Seen.SUCCESS, asked_at=asked_at)
         case UnreachableError():
             return Sight(Seen.FAILURE, is_answer=False)
         case FailingError() | ImpostorError() | LostError():
             return Sight(Seen.FAILURE)
         case BusyError():
-            return Sight(Seen.NEUTRAL, retry_after=error.retry_after)
+            return Sight(Seen.NEUTRAL, retry_after=error.retry_after, asked_at=asked_at)
         case _:
             return Sight(Seen.NEUTRAL)
 

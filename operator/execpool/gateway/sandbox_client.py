@@ -94,25 +94,29 @@ class SandboxClient:
     async def execute(self, target: Target, grant: ClaimGrant, run_id: str, order: Order) -> AsyncGenerator[bytes]:
         del run_id  # E2B does not know it; a context runs nothing twice
         context = await self._unused_context(target, grant)
-        is_taken = False
+        asked_at, is_taken, is_used = asyncio.get_running_loop().time(), False, True
         try:
             async with aclosing(self._run(target, context, order)) as lines:
                 async for line in lines:
                     if not is_taken:
                         is_taken = True
-                        self._report(target, None)
+                        self._report(target, None, asked_at)
                     yield line
         except ExecutorError as error:
             # What breaks a run that has begun may be the program's own doing, and says nothing about the account.
             if not is_taken:
-                self._report(target, error)
+                self._report(target, error, asked_at)
+                is_used = not (isinstance(error, BusyError) and error.retry_after > 0)
             raise
         finally:
-            self._spawn(self._delete_context(target, context))
+            if is_used:
+                self._spawn(self._delete_context(target, context))
+            else:  # it was too early, and nothing ran in it: the next one will not be late for want of it
+                self._spares[grant] = self._spawn(_kept(context))
         self._make_spare(target, grant)
 
-    def _report(self, target: Target, error: ExecutorError | None) -> None:
-        self._on_sight(target, sight_of(error))
+    def _report(self, target: Target, error: ExecutorError | None, asked_at: float) -> None:
+        self._on_sight(target, sight_of(error, asked_at))
         if isinstance(error, SandboxLostError | ImpostorError):
             self._on_spent(target)
 
@@ -159,13 +163,14 @@ class SandboxClient:
 
     async def _unused_context(self, target: Target, grant: ClaimGrant) -> str:
         """Return the spare of a hold, or a new context."""
+        began = asyncio.get_running_loop().time()
         spare = self._spares.pop(grant, None)
         if spare is not None and (context := await self._made(target, spare)) is not None:
             return context
         try:
             return await self._made(target, self._spawn(self._create_context(target)))
         except ExecutorError as error:
-            self._report(target, error)
+            self._report(target, error, began)
             raise
 
     async def _made(self, target: Target, making: "asyncio.Task[Context]") -> Context:
@@ -217,3 +222,7 @@ class SandboxClient:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+async def _kept(context: str) -> str | None:
+    return context

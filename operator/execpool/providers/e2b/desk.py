@@ -15,7 +15,7 @@ from typing import TypeVar
 from execpool.api.e2b import E2BAccountSpec
 from execpool.api.names import Reason
 from execpool.core.breaker import Breaker, BreakerState, Seen
-from execpool.core.learning import LearnedRate
+from execpool.core.learning import LONGEST_PAUSE_SECONDS
 from execpool.core.slots import LONG_TTL_SECONDS
 from execpool.core.spending import cost
 from execpool.providers.e2b.book import Book
@@ -30,7 +30,7 @@ from execpool.providers.e2b.errors import (
     RefusedError,
 )
 from execpool.providers.e2b.holds import NOT_LOOKED, Hold, Watches
-from execpool.providers.e2b.limits import Limits
+from execpool.providers.e2b.limits import DOOR_SECONDS, Limits
 from execpool.providers.e2b.records import AccountName, Record
 from execpool.providers.e2b.wire import Created, Listed
 from execpool.telemetry import metrics
@@ -59,8 +59,8 @@ class Desk:
     """When a pool last wanted to draw on it, by the steady clock."""
     turned_away: dict[str, tuple[str, str, int]] = field(default_factory=dict)
     """Pools that wanted one more sandbox and were refused: by UID, their namespace, template and price."""
-    _calls: LearnedRate = field(default_factory=LearnedRate)
-    """For how long calls other than creations wait; their rate is far from E2B's limit (20,000 in 30 s)."""
+    _calls_paused_until: float = float("-inf")
+    """Calls other than creations wait until then, by the steady clock; their rate is far from E2B's limit (20,000 in 30 s)."""
     _api: E2BApi | None = None
     _put_away: list[E2BApi] = field(default_factory=list)
     """Clients of earlier keys; calls may still be under way on them."""
@@ -146,18 +146,33 @@ class Desk:
         Raises:
             E2BError: HeldBackError when the rate says no after all.
         """
-        wait = self.limits.take()
-        if wait > 0:
-            raise HeldBackError(Reason.RATE_LIMITED, "creations are paced", wait)
+        await self._await_turn()
+        asked_at = self.watches.steady()
         key = f"{record.uid}-{record.spec.attempt}"
         try:
             created = await self._call("Create", lambda api: api.create(record.spec.template, seconds, tag, key))
         except E2BError as error:
             # The one that was refused is counted, and is not there.
-            self.limits.refused(record.spec.template, error, self.book.sandboxes() - 1)
+            self.limits.refused(record.spec.template, error, self.book.sandboxes() - 1, asked_at)
             raise
-        self.limits.came(self.book.sandboxes())
+        self.limits.came(self.book.sandboxes(), asked_at)
         return created
+
+    async def _await_turn(self) -> None:
+        """Wait at the door for the moment of the next creation, which is near, and take it.
+
+        Whoever looks at the account again only once that moment has come is late by the time which the look takes, every time.
+        """
+        self.limits.at_door += 1
+        try:
+            wait = self.limits.wait()
+            if 0 < wait <= DOOR_SECONDS:
+                await self.watches.sleep(wait)
+        finally:
+            self.limits.at_door -= 1
+        wait = self.limits.take()
+        if wait > 0:
+            raise HeldBackError(Reason.RATE_LIMITED, "creations are paced", wait)
 
     async def connect(self, sandbox_id: str, seconds: int) -> Created:
         """Return the tokens of a sandbox that was found."""
@@ -188,7 +203,8 @@ class Desk:
             if isinstance(error, DeniedError):
                 self.denial = str(error)
             elif isinstance(error, PacedError | FullError) and name != "Create":
-                self._calls = self._calls.refused(1, _pause(error), self.watches.steady())
+                pause = min(_pause(error), LONGEST_PAUSE_SECONDS)
+                self._calls_paused_until = max(self._calls_paused_until, self.watches.steady() + pause)
             self._tell(_seen(error))
             metrics.E2B_REQUESTS.labels(name, type(error).__name__.removesuffix("Error")).inc()
             raise
@@ -215,7 +231,7 @@ class Desk:
 
     def hold_of_calls(self) -> Hold | None:
         """Return why no call other than a creation is made now: E2B limits those too, by themselves."""
-        hold, wait = self.hold_of_breaker(), self._calls.wait(self.watches.steady())
+        hold, wait = self.hold_of_breaker(), self._calls_paused_until - self.watches.steady()
         if hold is not None or wait <= 0:
             return hold
         return Hold(Reason.RATE_LIMITED, f"E2B lets account {self.name.key} make no calls for a while", wait)

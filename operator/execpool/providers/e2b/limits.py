@@ -8,14 +8,17 @@ from dataclasses import dataclass, field, replace
 from execpool.api.e2b import E2BAccountSpec
 from execpool.api.names import Reason
 from execpool.core.budget import NANOSECONDS, Bucket, Rate, SpendWindow
-from execpool.core.learning import LearnedNumber, LearnedRate
+from execpool.core.learning import MINUTE, LearnedNumber, LearnedRate
 from execpool.core.spending import DAY_SECONDS, NO_LIMIT, price
 from execpool.providers.e2b.errors import E2BError, FullError, GoneError, PacedError, RefusedError
 from execpool.providers.e2b.holds import Hold, Watches
 from execpool.providers.e2b.records import AccountName, Record
 
-PACE_PERCENT = 97
+PACE_PERMILLE = 985
 """Share of the declared rate that is used: what leaves here evenly arrives a little less so, and would be refused."""
+HOUR = 3600
+DOOR_SECONDS = 0.25
+"""A creation whose turn comes within this waits for it at the desk; long enough to read all records meanwhile."""
 TEMPLATE_SECONDS = 60.0
 """A template that E2B refused is not asked for again before this."""
 
@@ -31,6 +34,8 @@ class Limits:
     rate: LearnedRate = field(default_factory=LearnedRate)
     number: LearnedNumber = field(default_factory=LearnedNumber)
     spend: SpendWindow = field(default_factory=lambda: SpendWindow(NO_LIMIT, DAY_SECONDS, 0))
+    at_door: int = 0
+    """Creations that wait at the desk for their turn."""
     _bucket: Bucket | None = None
     _templates: dict[str, Hold] = field(default_factory=dict)
 
@@ -59,20 +64,28 @@ class Limits:
 
     def take(self) -> float:
         """Take one creation from the bucket; return 0, or the seconds until there is one."""
-        bucket = self._ready_bucket()
-        return 0.0 if bucket.take(self._now_ns()) else bucket.wait(self._now_ns()) / NANOSECONDS
+        wait = self.wait()
+        if wait <= 0:
+            self._ready_bucket().take(self._now_ns())
+            self.rate = self.rate.asked(self._per_minute(), self.watches.steady())
+        return wait
 
-    def came(self, sandboxes: int) -> None:
-        """Learn from a creation that was let through; there are so many of ours now."""
-        self.rate = self.rate.let_through(self._per_minute())
+    def wait(self) -> float:
+        """Return the seconds until there is a creation in the bucket, and refusals allow one."""
+        learned = self.rate.wait(self._per_minute(), self.watches.steady())
+        return max(learned, self._ready_bucket().wait(self._now_ns()) / NANOSECONDS)
+
+    def came(self, sandboxes: int, asked_at: float) -> None:
+        """Learn from a creation that was let through, and was asked for then; there are so many of ours now."""
+        self.rate = self.rate.let_through(self._per_minute(), asked_at, self.watches.steady())
         if self.spec is not None:
             self.number = self.number.came(sandboxes, self.spec.most_of_ours())
 
-    def refused(self, template: str, error: E2BError, sandboxes: int) -> None:
-        """Learn from a creation that was refused while there were so many of ours."""
+    def refused(self, template: str, error: E2BError, sandboxes: int, asked_at: float) -> None:
+        """Learn from a creation that was refused, and was asked for then, while there were so many of ours."""
         now = self.watches.steady()
         if isinstance(error, PacedError):
-            self.rate = self.rate.refused(self._per_minute(), error.retry_after, now)
+            self.rate = self.rate.refused(self._per_minute(), error.retry_after, asked_at, now)
         elif isinstance(error, FullError):
             self.number = self.number.full(sandboxes, now)
         elif isinstance(error, GoneError | RefusedError):
@@ -112,18 +125,22 @@ class Limits:
         return Hold(Reason.BUDGET_EXHAUSTED, message, max(min(self.spend.end - self.watches.clock(), 60.0), 1.0))
 
     def hold_of_rate(self) -> Hold | None:
-        wait = max(self.rate.wait(self.watches.steady()), self._ready_bucket().wait(self._now_ns()) / NANOSECONDS)
-        if wait <= 0:
-            return None
         most = self.rate.most(self._per_minute())
-        return Hold(Reason.RATE_LIMITED, f"account {self.name.key} lets {most} sandboxes a minute be created", wait)
+        wait = self.wait() + self.at_door * MINUTE / most
+        if wait <= DOOR_SECONDS:
+            return None
+        message = f"account {self.name.key} lets {round(most)} sandboxes a minute be created"
+        return Hold(Reason.RATE_LIMITED, message, wait - DOOR_SECONDS)
 
-    def _per_minute(self) -> int:
+    def _per_hour(self) -> int:
         creates = self.spec.limit_of_creates() if self.spec is not None else 1
-        return max(creates * 60 * PACE_PERCENT // 100, 1)
+        return creates * HOUR * PACE_PERMILLE // 1000
+
+    def _per_minute(self) -> float:
+        return self._per_hour() * MINUTE / HOUR
 
     def _ready_bucket(self) -> Bucket:
-        rate = Rate(self.rate.most(self._per_minute()), 60)
+        rate = Rate(self._per_hour(), HOUR)
         now = self._now_ns()
         self._bucket = Bucket(rate, now) if self._bucket is None else self._bucket.renewed(rate, now)
         return self._bucket
