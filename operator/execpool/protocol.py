@@ -16,6 +16,9 @@ Ownership (DESIGN rule 3) is compare-and-set at the executor:
 A claim belongs to a principal. A restarted gateway claims again for the same principal and gets a *higher* epoch, which
 fences its predecessor. `/retire` is the other side of the same compare-and-set: the operator retires what nobody holds,
 or what has been idle, and gets 409 when that is no longer so.
+
+A claim may become a *session* (`POST /session`): the executor is its alone, until a deadline which it keeps by itself, idle
+or busy. What a gateway has to know of a session is told in `/state`, so any replica finds it there.
 """
 
 import hashlib
@@ -64,6 +67,9 @@ MAX_OUTPUT_BYTES = 1 << 20
 MAX_RESULT_BYTES = 4 << 20
 """Results of one execution together, as JSON; one that does not fit is replaced by a note, with a flag."""
 MAX_CODE_BYTES = 1 << 20
+MAX_ABOUT_BYTES = 32 << 10
+"""What a gateway may have an executor remember of a session, as JSON."""
+MAX_SESSION_SECONDS = 86_400.0
 DEFAULT_TIMEOUT_SECONDS = 60.0
 MAX_TIMEOUT_SECONDS = 3600.0
 
@@ -216,6 +222,32 @@ class RetireRequest(_Wire):
 
 
 @dataclass(frozen=True)
+class SessionRequest(_Wire):
+    """`POST /session`, with the headers of a call on the data port: give the executor to a session, or move its end.
+
+    The first one needs an executor that has run nothing; afterwards only this session's calls are taken.
+    """
+
+    session: str
+    """Its id: letters and digits."""
+    ends_in_seconds: float
+    """From now; not above 0: the session is over at once, and the executor with it."""
+    about: dict[str, Any] | None = None
+    """Told in `State`, so nothing secret; None leaves it as it is."""
+    env_vars: dict[str, str] | None = None
+    """As in ClaimRequest."""
+
+
+@dataclass(frozen=True)
+class SessionState(_Wire):
+    """Which session has an executor, for `State`."""
+
+    id: str
+    left_seconds: float
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class ClaimState(_Wire):
     """Who holds an executor, for `State`. Seconds are durations, so that no two clocks are compared."""
 
@@ -223,7 +255,7 @@ class ClaimState(_Wire):
     epoch: int
     held_seconds: float
     idle_seconds: float
-    """Since the last run ended or the claim was made; 0 while something runs."""
+    """Since the last run ended or the claim was made; 0 while something runs, or a session has it."""
     running: int
     executions: int
     """Runs started under this claim so far."""
@@ -242,10 +274,15 @@ class State(_Wire):
     claim: dict[str, Any] | None = None
     modules: dict[str, str] | None = None
     """What programs can import, with versions: the gateway routes by it. None while no runner has said so."""
+    session: dict[str, Any] | None = None
 
     def held_by(self) -> ClaimState | None:
         """Return the claim, typed; None while unclaimed."""
         return None if self.claim is None else ClaimState.decode(self.claim)
+
+    def of_session(self) -> SessionState | None:
+        """Return the session that has it, typed; None while none has."""
+        return None if self.session is None else SessionState.decode(self.session)
 
 
 @dataclass(frozen=True)

@@ -181,6 +181,58 @@ def test_state_tells_durations_and_counts():
     assert (idle.idle_seconds, idle.running, idle.executions, idle.epoch) == (5.0, 0, 1, 1)
 
 
+def test_a_session_has_an_executor_alone_until_its_deadline_however_idle_or_busy_it_is():
+    owned = claimed()
+    owned.hold("one", until=900.0, about={"template": "agents"})
+    assert owned.ends_at() == 900.0
+    owned.begin("in a context", now=5.0, takes_slot=False)
+    assert owned.ends_at() == 900.0
+    with pytest.raises(errors.Conflict, match="one"):
+        owned.begin("in a slot", now=5.0)
+    with pytest.raises(errors.Conflict, match="one"):
+        owned.retire(Expect.IDLE, epoch=1)
+    state = owned.session(now=100.0)
+    assert (state.id, state.left_seconds, state.about) == ("one", 800.0, {"template": "agents"})
+
+
+def test_a_session_moves_its_end_and_says_no_more_than_it_wants_to_change():
+    owned = claimed()
+    owned.hold("one", until=900.0, about={"a": 1})
+    owned.hold("one", until=50.0)
+    assert owned.ends_at() == 50.0
+    assert owned.session(now=60.0).left_seconds == 0.0
+    assert owned.session(now=0.0).about == {"a": 1}
+
+
+def test_a_second_session_is_refused_and_so_is_one_where_something_has_run():
+    owned = claimed()
+    owned.hold("one", until=900.0)
+    with pytest.raises(errors.Conflict, match="one"):
+        owned.hold("two", until=900.0)
+    used = claimed()
+    used.begin("a run", now=0.0)
+    used.end("a run", now=1.0)
+    with pytest.raises(errors.Conflict, match="1 runs"):
+        used.hold("one", until=900.0)
+
+
+def test_a_session_outlives_the_gateway_that_opened_it():
+    owned = claimed()
+    owned.hold("one", until=900.0)
+    owned.claim(ALICE, token="ignored", now=2.0)
+    owned.hold("one", until=1000.0)
+    assert owned.session(now=0.0).left_seconds == 1000.0
+
+
+def test_what_nobody_holds_and_what_is_retired_takes_no_session():
+    with pytest.raises(errors.Gone):
+        ownership().hold("one", until=1.0)
+    owned = claimed()
+    owned.retire(Expect.ANY)
+    with pytest.raises(errors.Gone):
+        owned.hold("one", until=1.0)
+
+
 class Histories(RuleBasedStateMachine):
     """Any history of calls, also refused ones, keeps the promises of DESIGN rules 3, 4 and 6."""
 
@@ -193,6 +245,7 @@ class Histories(RuleBasedStateMachine):
         self.epochs: list[int] = [0]
         self.began: set[str] = set()
         self.running: set[str] = set()
+        self.sessions: set[str] = set()
         self.was_retired = False
 
     @rule(seconds=st.floats(0, 200))
@@ -222,9 +275,21 @@ class Histories(RuleBasedStateMachine):
         assert honest
         assert lag == 0
         assert name not in self.began
+        assert not self.sessions
         assert not self.was_retired
         self.began.add(name)
         self.running.add(name)
+
+    @rule(name=st.sampled_from(["one", "two"]), seconds=st.floats(-1, 300))
+    def somebody_opens_a_session(self, name, seconds):
+        try:
+            self.owned.hold(name, until=self.now + seconds)
+        except errors.Refusal:
+            return
+        assert self.owners
+        assert not self.was_retired
+        assert not self.began
+        self.sessions.add(name)
 
     @rule(name=st.sampled_from("abcdef"))
     def a_run_ends(self, name):
@@ -241,7 +306,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(expect=st.sampled_from(list(Expect)), lag=st.integers(0, 1))
     def somebody_retires(self, expect, lag):
-        idle = bool(self.owners) and not self.running and lag == 0
+        idle = bool(self.owners) and not self.running and not self.sessions and lag == 0
         holds = {Expect.WARM: not self.owners, Expect.IDLE: idle, Expect.ANY: True}[expect] or self.was_retired
         try:
             self.owned.retire(expect, epoch=self.epochs[-1] - lag)
@@ -256,6 +321,10 @@ class Histories(RuleBasedStateMachine):
         assert len(self.owners) <= 1
         assert len(self.tokens) <= 1
         assert self.owned.principal in {"", *self.owners}
+
+    @invariant()
+    def there_is_at_most_one_session(self):
+        assert len(self.sessions) <= 1
 
     @invariant()
     def slots_are_never_exceeded(self):

@@ -20,6 +20,8 @@ from execpool.executor.server.marker import Marker, MarkerError
 from execpool.executor.server.runs import Runs
 from execpool.executor.settings import ServerSettings
 from execpool.protocol import (
+    HEADER_EPOCH,
+    HEADER_TOKEN,
     Egress,
     ExecutorPhase,
     Expect,
@@ -56,7 +58,7 @@ class Application:
 
 
 class ControlPort:
-    """Ownership: `/challenge`, `/claim`, `/retire`, `/state`, `/readyz`."""
+    """Ownership: `/challenge`, `/claim`, `/session`, `/retire`, `/state`, `/readyz`."""
 
     def __init__(
         self,
@@ -79,6 +81,7 @@ class ControlPort:
             {
                 ("POST", "/challenge"): self.challenge,
                 ("POST", "/claim"): self.claim,
+                ("POST", "/session"): self.session,
                 ("POST", "/retire"): self.retire,
                 ("GET", "/state"): self.state,
                 ("GET", "/readyz"): self.ready,
@@ -105,13 +108,22 @@ class ControlPort:
             self._marker.write()
         except MarkerError as error:
             raise errors.NotReady("MarkerNotWritten", "the claim could not be recorded") from error
-        if asked.env_vars is not None:
-            self._runs.env.clear()
-            self._runs.env.update(asked.env_vars)
+        self._set_environment(asked.env_vars)
         grant = self._ownership.claim(asked.principal, token=token_urlsafe(32), now=time.monotonic())
         log.info("claimed", extra={"principal": asked.principal, "epoch": grant.epoch})
         self._on_change()
         await request.answer(200, grant.encode())
+
+    async def session(self, request: Request) -> None:
+        """Give this executor to a session, or move the session's end; its end may be now."""
+        self._authorize(request)
+        asked = requests.session(await request.body(requests.MAX_SESSION_BODY))
+        self._authorize(request)  # the claim may have moved on while the body was on its way
+        self._ownership.hold(asked.session, until=time.monotonic() + asked.ends_in_seconds, about=asked.about)
+        self._set_environment(asked.env_vars)
+        await request.answer(200, b"{}")
+        log.info("session held", extra={"session": asked.session, "seconds": asked.ends_in_seconds})
+        self._on_change()
 
     async def retire(self, request: Request) -> None:
         """End this executor, if it is as the caller expects."""
@@ -125,7 +137,7 @@ class ControlPort:
         """Say how things are; no secret is asked for and none is told."""
         now = time.monotonic()
         claim = self._ownership.state(now)
-        phase = self._ownership.phase
+        phase, session = self._ownership.phase, self._ownership.session(now)
         state = State(
             executor_id=self._settings.executor_id,
             pod_uid=self._settings.pod_uid,
@@ -135,6 +147,7 @@ class ControlPort:
             age_seconds=self._ownership.age_seconds(now),
             claim=None if claim is None else asdict(claim),
             modules=self._runs.link.inventory or None,
+            session=None if session is None else asdict(session),
         )
         await request.answer(200, orjson.dumps(asdict(state)))
 
@@ -145,6 +158,14 @@ class ControlPort:
         if not self._runs.ready:
             raise errors.NotReady("RunnerNotReady", "the runner is starting")
         await request.answer_text(200, "ok")
+
+    def _set_environment(self, variables: dict[str, str] | None) -> None:
+        if variables is not None:
+            self._runs.env.clear()
+            self._runs.env.update(variables)
+
+    def _authorize(self, request: Request) -> None:
+        self._ownership.authorize(request.header(HEADER_TOKEN), requests.epoch(request.header(HEADER_EPOCH)))
 
     def _must_know(self, secret: str) -> None:
         with suppress(UnicodeEncodeError):

@@ -8,9 +8,13 @@
       └────────────────────────────────────────────────────────────────────────────────┘
                   retire(Warm), retire(Any), or unclaimed for too long
 
+A claim under which nothing has run yet may be given to a session, for good: then its deadline ends the executor, however
+busy it is, and idleness does not.
+
 Invariants, tested over random histories:
 - at most one principal, ever; the token is drawn once, the epoch rises with every claim, and only the latest one may
   begin runs or retire by `Idle`;
+- at most one session, ever, and no run in a slot of its own beside it;
 - at most `slots` runs at once, none begins after Retired, and no execution id begins twice;
 - nothing leaves Retired.
 
@@ -19,12 +23,21 @@ Callers pass `now` (monotonic seconds) and the token to use. A refused call chan
 
 import hmac
 from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import Any
 
 from execpool.executor.server import errors
-from execpool.protocol import ClaimGrant, ClaimState, ExecutorPhase, Expect
+from execpool.protocol import ClaimGrant, ClaimState, ExecutorPhase, Expect, SessionState
 
 REMEMBERED_EXECUTIONS = 65_536
 """Execution ids kept to refuse a second start; at 100 a second that is ten minutes, far past any retry."""
+
+
+@dataclass(frozen=True)
+class _Session:
+    id: str
+    ends_at: float
+    about: dict[str, Any]
 
 
 class Ownership:
@@ -47,6 +60,7 @@ class Ownership:
         self._begun: OrderedDict[str, None] = OrderedDict()
         self._executions = 0
         self._visits = 0
+        self._session: _Session | None = None
 
     @property
     def token(self) -> str:
@@ -111,6 +125,8 @@ class Ownership:
         """
         if self.phase is not ExecutorPhase.CLAIMED:
             raise errors.Gone("Retired", "this executor takes no runs")
+        if takes_slot and self._session is not None:
+            raise errors.Conflict("HeldBySession", f"session {self._session.id} has this executor alone")
         if execution_id in self._begun or execution_id in self._running:
             raise errors.Conflict("AlreadyStarted", "an execution of this id was started here before")
         if takes_slot and len(self._in_slots) >= self.slots:
@@ -140,6 +156,25 @@ class Ownership:
         self._in_slots.discard(execution_id)
         self._active_at = now
 
+    def hold(self, session: str, *, until: float, about: dict[str, Any] | None = None) -> None:
+        """Give an authorized caller's session this executor alone, until a moment; again: move that moment.
+
+        Raises:
+            Gone: it was retired since the call was authorized.
+            Conflict: another session has it, or something has run here before.
+        """
+        if self.phase is not ExecutorPhase.CLAIMED:
+            raise errors.Gone("Retired", "this executor takes no sessions")
+        if self._session is None:
+            if self._executions or self._visits:
+                raise errors.Conflict("NotFresh", f"{self._executions} runs have begun here before")
+            self._session = _Session(session, until, about or {})
+        elif self._session.id != session:
+            raise errors.Conflict("HeldBySession", f"session {self._session.id} has this executor alone")
+        else:
+            kept = self._session.about if about is None else about
+            self._session = replace(self._session, ends_at=until, about=kept)
+
     def visit(self, *, now: float) -> None:
         """Take note of a call that is no run: it takes no slot, and while it goes on the executor is not idle."""
         self._visits += 1
@@ -167,6 +202,8 @@ class Ownership:
     def _must_be_idle(self, epoch: int) -> None:
         if self.phase is not ExecutorPhase.CLAIMED:
             raise errors.Conflict("NotClaimed", f"this executor is {self.phase.value}")
+        if self._session is not None:
+            raise errors.Conflict("HeldBySession", f"session {self._session.id} has this executor until its deadline")
         if self._running or self._visits:
             raise errors.Conflict("Busy", f"{self.running} runs and {self._visits} other calls are in progress")
         if epoch != self._epoch:
@@ -176,6 +213,8 @@ class Ownership:
         """Return the moment at which this executor ends by itself if nothing happens before; None while a run goes on."""
         if self.phase is ExecutorPhase.WARM:
             return self._born + self._max_age_seconds
+        if self.phase is ExecutorPhase.CLAIMED and self._session is not None:
+            return self._session.ends_at
         if self.phase is ExecutorPhase.CLAIMED and not self._running and not self._visits:
             return self._active_at + self._idle_seconds
         return None
@@ -192,7 +231,12 @@ class Ownership:
             principal=self.principal,
             epoch=self._epoch,
             held_seconds=now - self._held_since,
-            idle_seconds=0.0 if self._running or self._visits else now - self._active_at,
+            idle_seconds=0.0 if self._running or self._visits or self._session else now - self._active_at,
             running=self.running,
             executions=self._executions,
         )
+
+    def session(self, now: float) -> SessionState | None:
+        """Return the session as `/state` tells it; None when there never was one."""
+        held = self._session
+        return None if held is None else SessionState(held.id, max(held.ends_at - now, 0.0), held.about)

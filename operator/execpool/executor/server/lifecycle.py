@@ -1,6 +1,7 @@
 """When an executor ends, and how: the only place that decides to leave.
 
     Idle        claimed, and no run for idleSeconds
+    SessionOver the deadline of the session that has it has come, or was set to now
     Age         never claimed, and too old
     Retired     told to by the operator or a gateway
     Terminated  SIGTERM
@@ -49,13 +50,18 @@ class Lifecycle:
             ends_at = self._ownership.ends_at()
             left = None if ends_at is None else ends_at - time.monotonic()
             if left is not None and left <= 0:
-                self._retire("Age" if self._ownership.phase is ExecutorPhase.WARM else "Idle")
+                self._retire(self._why_over())
                 continue
             try:
                 async with asyncio.timeout(left):
                     await self._changed.wait()
             except TimeoutError:
                 continue
+
+    def _why_over(self) -> str:
+        if self._ownership.phase is ExecutorPhase.WARM:
+            return "Age"
+        return "Idle" if self._ownership.session(0.0) is None else "SessionOver"
 
     def _retire(self, why: str) -> None:
         if self._ownership.phase is not ExecutorPhase.RETIRED:

@@ -12,8 +12,10 @@ import orjson
 
 from execpool.executor.server import errors
 from execpool.protocol import (
+    MAX_ABOUT_BYTES,
     MAX_CODE_BYTES,
     MAX_OUTPUT_BYTES,
+    MAX_SESSION_SECONDS,
     MAX_TIMEOUT_SECONDS,
     Challenge,
     ClaimRequest,
@@ -21,6 +23,7 @@ from execpool.protocol import (
     ExecuteRequest,
     Expect,
     RetireRequest,
+    SessionRequest,
     WireError,
 )
 
@@ -28,11 +31,13 @@ MAX_CONTROL_BODY = 16 * 1024
 MAX_DATA_BODY = 3 * 512 * 1024
 MAX_ENV_BYTES = 64 * 1024
 """Names and values of all variables together, as UTF-8."""
+MAX_SESSION_BODY = MAX_ABOUT_BYTES + 2 * MAX_ENV_BYTES
 MAX_VARIABLES = 1024
 
-Wire = TypeVar("Wire", Challenge, ClaimRequest, RetireRequest, ExecuteRequest, CreateContext)
+Wire = TypeVar("Wire", Challenge, ClaimRequest, RetireRequest, ExecuteRequest, CreateContext, SessionRequest)
 
 _EXECUTION_ID = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
+_SESSION = re.compile(r"[a-z0-9]{1,64}\Z")
 _PRINCIPAL = re.compile(r"[\x21-\x7e]{1,256}\Z")
 _LANGUAGES = {"python": "python", "python3": "python", "bash": "bash", "sh": "bash"}
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -64,6 +69,22 @@ def retire(body: bytes) -> tuple[RetireRequest, Expect]:
     _must(type(request.epoch) is int, "epoch is a whole number")
     _must(request.expect in list(Expect), f"expect is one of {', '.join(Expect)}")
     return request, Expect(request.expect)
+
+
+def session(body: bytes) -> SessionRequest:
+    """Read `POST /session`."""
+    request = _decoded(SessionRequest, body)
+    _must(
+        isinstance(request.session, str) and _SESSION.match(request.session) is not None, "session is an id: [a-z0-9]"
+    )
+    seconds = request.ends_in_seconds
+    _must(
+        type(seconds) in (int, float) and math.isfinite(seconds) and seconds <= MAX_SESSION_SECONDS,
+        f"ends_in_seconds is a number up to {MAX_SESSION_SECONDS:.0f}",
+    )
+    _must(request.about is None or isinstance(request.about, dict), "about is a JSON object")
+    check_variables(request.env_vars)
+    return request
 
 
 def execute(body: bytes) -> ExecuteRequest:
