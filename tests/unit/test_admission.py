@@ -77,6 +77,25 @@ def test_an_executor_that_has_to_be_claimed_again_comes_before_a_warm_one() -> N
     assert got.claims == (("ann", "mine"),)
 
 
+def test_a_session_gets_a_warm_executor_and_nothing_of_what_its_principal_has() -> None:
+    capacity = Capacity(
+        free={"ann": [offer("held", 4)]}, known={"ann": [offer("known", 4)]}, warm={"local": [offer("w1", 4)]}
+    )
+    got = assign([Waiter(1, "ann", ("local",), session="s1"), Waiter(2, "ann", ("local",), session="s2")], capacity)
+    assert (got.seats, got.claims) == ((), (("s1", "w1"),))
+    assert [waiter.session for waiter in got.uncovered] == ["s2"]
+
+
+def test_what_is_claimed_for_a_session_is_of_no_use_to_its_principal() -> None:
+    got = assign(waiters("ann"), Capacity(free={"s1": [offer("alone", 4)]}, coming={"s2": [offer("coming", 4)]}))
+    assert (got.seats, len(got.uncovered)) == ((), 1)
+
+
+def test_each_session_that_waits_wants_an_executor_of_its_own() -> None:
+    line = [Waiter(number, "ann", ("local",), session=f"s{number}") for number in (1, 2)]
+    assert wanted_executors([*line, *waiters("ann", "ann")], {"local": 4}) == {"local": 3}
+
+
 def test_an_execution_that_names_a_tier_gets_no_other() -> None:
     line = waiters("ann", tiers=("gpu",))
     got = assign(line, Capacity(free={"ann": [offer("held")]}, warm={"local": [offer("w1")]}))
@@ -155,7 +174,10 @@ def scenes(draw: st.DrawFn) -> tuple[list[Waiter], Capacity]:
 
     line = [
         Waiter(
-            number, draw(st.sampled_from(PRINCIPALS)), draw(st.sampled_from((TIERS, TIERS[:1], TIERS[1:], TIERS[::-1])))
+            number,
+            draw(st.sampled_from(PRINCIPALS)),
+            draw(st.sampled_from((TIERS, TIERS[:1], TIERS[1:], TIERS[::-1]))),
+            session=draw(st.sampled_from(("", "", f"s{number}"))),
         )
         for number in range(draw(st.integers(0, 12)))
     ]
@@ -179,7 +201,7 @@ def test_assignments_keep_the_rules_in_any_scene(scene: tuple[list[Waiter], Capa
         seated = [by_number[number] for number, where in got.seats if where == executor]
         name, room = free[executor]
         assert len(seated) <= room.slots
-        assert all(waiter.principal == name and room.tier in waiter.tiers for waiter in seated)
+        assert all(waiter.claimant == name and room.tier in waiter.tiers for waiter in seated)
     # An executor is claimed once, and a known one only by whom it serves.
     claimed = [executor for _, executor in got.claims]
     assert len(claimed) == len(set(claimed))
@@ -200,7 +222,7 @@ def test_nobody_claims_more_than_its_executions_need(scene: tuple[list[Waiter], 
     line, capacity = scene
     got = assign(line, capacity)
     for name in PRINCIPALS:
-        waiting = [waiter for waiter in line if waiter.principal == name]
+        waiting = [waiter for waiter in line if waiter.claimant == name]
         seats = sum(1 for number, _ in got.seats if any(waiter.number == number for waiter in waiting))
         claims = sum(1 for principal, _ in got.claims if principal == name)
         assert claims <= len(waiting) - seats

@@ -9,6 +9,7 @@ import pytest
 from execpool.api.names import Isolation, Refusal
 from execpool.core.claiming import Target
 from execpool.core.proof import RootKey
+from execpool.core.sessions import About, Opening
 from execpool.gateway.admission import Admission
 from execpool.gateway.claims import Claims
 from execpool.gateway.errors import GatewayError
@@ -23,12 +24,21 @@ ROOT_KEY = RootKey(bytes(32))
 class Client:
     """Grants every claim."""
 
-    async def claim(self, target: Target, principal: str) -> ClaimGrant:
-        return ClaimGrant("t", 1, 1)
+    def __init__(self) -> None:
+        self.retired: list[str] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def claim(self, target: Target, principal: str, opening: Opening | None = None) -> ClaimGrant:
+        await self.gate.wait()
+        return ClaimGrant("t", 1, 4 if opening else 1)
+
+    async def retire(self, target: Target) -> None:
+        self.retired.append(target.name)
 
 
-def queue(max_depth: int = MANY) -> Admission:
-    claims = Claims(("team", "agents"), cast("ExecutorClient", Client()))
+def queue(max_depth: int = MANY, client: Client | None = None) -> Admission:
+    claims = Claims(("team", "agents"), cast("ExecutorClient", client or Client()))
     admission = Admission(claims, "agents")
     admission.max_depth = max_depth
     claims.on_change = admission.pump
@@ -112,3 +122,43 @@ async def test_a_floor_holds_for_executors_that_are_warm_and_those_one_has() -> 
     admission._claims.observe(executor("strong", Isolation.SANDBOXED))
     assert (await waiting).target.name == "strong"
     assert (await enter(admission, "ann", floor=Isolation.CONTAINER)).target.name == "weak"
+
+
+def opening(session: str) -> Opening:
+    return Opening(session, 300.0, About("agents", 0.0, {}))
+
+
+async def test_a_session_has_its_executor_alone() -> None:
+    admission = queue()
+    admission._claims.observe(executor("e"))
+    seat = await enter(admission, "ann", opening=opening("s1"))
+    assert admission._claims.of_session("s1") is seat.entry
+    waiting = enter(admission, "ann")
+    await settle()
+    assert not waiting.done()
+    waiting.cancel()
+
+
+async def test_a_session_does_not_begin_where_its_principal_has_run_something() -> None:
+    admission = queue()
+    admission._claims.observe(executor("used"))
+    admission._claims.release(await enter(admission, "ann"))
+    waiting = enter(admission, "ann", opening=opening("s1"))
+    await settle()
+    assert not waiting.done()
+    admission._claims.observe(executor("fresh"))
+    assert (await waiting).target.name == "fresh"
+
+
+async def test_a_session_whose_caller_left_while_its_executor_was_claimed_ends_with_it() -> None:
+    client = Client()
+    admission = queue(client=client)
+    admission._claims.observe(executor("e"))
+    client.gate.clear()
+    waiting = enter(admission, "ann", opening=opening("s1"))
+    await settle()
+    waiting.cancel()
+    await settle()
+    client.gate.set()
+    await settle()
+    assert (client.retired, admission._claims.of_session("s1")) == (["e"], None)

@@ -1,7 +1,8 @@
 """Who waits for an executor, who gets one next, and what that says to the operator. Pure.
 
 One line per pool, in order of arrival. An execution is served by a slot of an executor that its principal holds, or by an
-executor that is claimed for its principal. Two rules follow:
+executor that is claimed for its principal. A session is served by an executor that is claimed for it alone, and by no
+other: it is a *claimant* of its own, where an execution's claimant is its principal. Two rules follow:
 
 - between principals that need another executor the line is strict: nobody who came later is given a warm executor that
   somebody before could use;
@@ -44,6 +45,13 @@ class Waiter:
     """Least isolation of the executor."""
     run_seconds: float = 0.0
     """For so long the executor has to be there."""
+    session: str = ""
+    """Id of the session that wants an executor of its own; empty for an execution."""
+
+    @property
+    def claimant(self) -> str:
+        """For whom an executor is claimed."""
+        return self.session or self.principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +71,11 @@ class Capacity:
     """What a pool has to give at this instant. Lists are in order of preference."""
 
     free: Mapping[str, Sequence[Offer]] = field(default_factory=dict)
-    """By principal: executors that it holds."""
+    """By claimant: executors that it holds."""
     coming: Mapping[str, Sequence[Offer]] = field(default_factory=dict)
-    """By principal: claims under way."""
+    """By claimant: claims under way."""
     known: Mapping[str, Sequence[Offer]] = field(default_factory=dict)
-    """By principal: executors that serve it but have to be claimed again, after a restart of ours for example."""
+    """By claimant: executors that serve it but have to be claimed again, after a restart of ours for example."""
     warm: Mapping[str, Sequence[Offer]] = field(default_factory=dict)
     """By tier: executors that serve nobody yet."""
 
@@ -79,7 +87,7 @@ class Assignment:
     seats: tuple[tuple[int, str], ...] = ()
     """Waiter's number and executor: take a free slot of it."""
     claims: tuple[tuple[str, str], ...] = ()
-    """Principal and executor: claim it."""
+    """Claimant and executor: claim it."""
     uncovered: tuple[Waiter, ...] = ()
     """In order of the line: those for whom nothing is free and nothing is under way, with the tiers that are open to them."""
     held_back: tuple[tuple[Waiter, Hindrance], ...] = ()
@@ -98,30 +106,30 @@ class _Room:
     """What is left of a Capacity while it is handed out."""
 
     def __init__(self, capacity: Capacity) -> None:
-        self._free = _by_principal(capacity.free)
-        self._coming = _by_principal(capacity.coming)
-        self._known = {principal: list(offers) for principal, offers in capacity.known.items()}
+        self._free = _by_claimant(capacity.free)
+        self._coming = _by_claimant(capacity.coming)
+        self._known = {claimant: list(offers) for claimant, offers in capacity.known.items()}
         self._warm = {tier: list(reversed(offers)) for tier, offers in capacity.warm.items()}
 
     def take_slot(self, waiter: Waiter) -> Offer | None:
         """Take a free slot for the waiter and return where."""
-        return _take(self._free.get(waiter.principal, []), waiter)
+        return _take(self._free.get(waiter.claimant, []), waiter)
 
     def take_coming(self, waiter: Waiter) -> Offer | None:
         """Take a slot that a claim under way will have, and return where."""
-        return _take(self._coming.get(waiter.principal, []), waiter)
+        return _take(self._coming.get(waiter.claimant, []), waiter)
 
     def claim(self, waiter: Waiter) -> Offer | None:
         """Choose an executor to claim for the waiter; its further slots cover those behind it."""
         chosen = self._take_known(waiter) or self._take_warm(waiter)
         if chosen is None:
             return None
-        if chosen.slots > 1:
-            self._coming.setdefault(waiter.principal, []).append(_Slots(chosen, chosen.slots - 1))
+        if chosen.slots > 1 and not waiter.session:
+            self._coming.setdefault(waiter.claimant, []).append(_Slots(chosen, chosen.slots - 1))
         return chosen
 
     def _take_known(self, waiter: Waiter) -> Offer | None:
-        known = self._known.get(waiter.principal, [])
+        known = self._known.get(waiter.claimant, [])
         chosen = next((offer for tier in waiter.tiers for offer in known if serves(offer, tier, waiter)), None)
         if chosen is not None:
             known.remove(chosen)
@@ -136,10 +144,10 @@ class _Room:
         return None
 
 
-def _by_principal(offers: Mapping[str, Sequence[Offer]]) -> dict[str, list[_Slots]]:
+def _by_claimant(offers: Mapping[str, Sequence[Offer]]) -> dict[str, list[_Slots]]:
     return {
-        principal: [_Slots(offer, offer.slots) for offer in listed if offer.slots > 0]
-        for principal, listed in offers.items()
+        claimant: [_Slots(offer, offer.slots) for offer in listed if offer.slots > 0]
+        for claimant, listed in offers.items()
     }
 
 
@@ -167,7 +175,8 @@ def assign(line: Iterable[Waiter], capacity: Capacity, gates_of: GatesOf = no_ga
     uncovered: list[Waiter] = []
     held_back: list[tuple[Waiter, Hindrance]] = []
     for waiter in line:
-        tiers = passage.open_tiers(waiter.principal, waiter.tiers)
+        # Budgets are for what runs in a session, not for the session.
+        tiers = waiter.tiers if waiter.session else passage.open_tiers(waiter.principal, waiter.tiers)
         if not tiers:
             held_back.append((waiter, passage.hold_back(waiter.principal, waiter.tiers)))
             continue
@@ -175,20 +184,20 @@ def assign(line: Iterable[Waiter], capacity: Capacity, gates_of: GatesOf = no_ga
         if (chosen := room.take_slot(free)) is not None:
             seats.append((waiter.number, chosen.executor))
         elif (chosen := room.take_coming(free)) is None and (chosen := room.claim(free)) is not None:
-            claims.append((waiter.principal, chosen.executor))
+            claims.append((waiter.claimant, chosen.executor))
         if chosen is None:
             uncovered.append(free)
-        else:
+        elif not waiter.session:
             passage.pass_through(waiter.principal, chosen.tier)
     return Assignment(tuple(seats), tuple(claims), tuple(uncovered), tuple(held_back))
 
 
 def wanted_executors(uncovered: Iterable[Waiter], slots: Mapping[str, int]) -> dict[str, int]:
-    """Return, by tier, how many more executors those waiting could use: per principal, enough for its executions.
+    """Return, by tier, how many more executors those waiting could use: per claimant, enough for its executions.
 
     An execution counts in every tier of its route, since each of them could serve it.
     """
-    waiting = Counter((tier, waiter.principal) for waiter in uncovered for tier in waiter.tiers)
+    waiting = Counter((tier, waiter.claimant) for waiter in uncovered for tier in waiter.tiers)
     wanted: dict[str, int] = {}
     for (tier, _), count in waiting.items():
         wanted[tier] = wanted.get(tier, 0) + -(-count // slots.get(tier, 1))
@@ -217,7 +226,7 @@ class Line:
         """Add a waiter at the place of its number."""
         comes_back = bool(self._waiters) and waiter.number < next(reversed(self._waiters))
         self._waiters[waiter.number] = waiter
-        self._count[waiter.principal] += 1
+        self._count[waiter.claimant] += 1
         if comes_back:
             self._waiters = dict(sorted(self._waiters.items()))
 
@@ -225,14 +234,14 @@ class Line:
         """Remove a waiter; one that is not there is no error."""
         waiter = self._waiters.pop(number, None)
         if waiter is not None:
-            self._count[waiter.principal] -= 1
-            if not self._count[waiter.principal]:
-                del self._count[waiter.principal]
+            self._count[waiter.claimant] -= 1
+            if not self._count[waiter.claimant]:
+                del self._count[waiter.claimant]
 
     def expired(self, now: float) -> tuple[Waiter, ...]:
         """Return those whose deadline has passed."""
         return tuple(waiter for waiter in self._waiters.values() if waiter.deadline <= now)
 
-    def principals(self) -> KeysView[str]:
-        """Return the principals that wait."""
+    def claimants(self) -> KeysView[str]:
+        """Return for whom there are waiters."""
         return self._count.keys()

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from execpool.api.names import Isolation
 from execpool.core.admission import Line, Waiter, assign, seconds_until_a_turn, wanted_executors
 from execpool.core.passage import GatesOf, Hindrance, Passage, no_gates
+from execpool.core.sessions import Opening
 from execpool.gateway.claims import Claims
 from execpool.gateway.errors import GatewayError
 from execpool.gateway.seats import Seat
@@ -68,10 +69,12 @@ class Ticket:
 
     waiter: Waiter
     has_waited: bool = False
+    opening: Opening | None = None
+    """The session that it is for."""
 
     def elsewhere(self, tiers: tuple[str, ...]) -> "Ticket":
         """Return the same right for other tiers."""
-        return Ticket(replace(self.waiter, tiers=tiers), has_waited=self.has_waited)
+        return replace(self, waiter=replace(self.waiter, tiers=tiers))
 
 
 class Admission:
@@ -94,6 +97,8 @@ class Admission:
         self._uncovered: tuple[Waiter, ...] = ()
         self._held_back = 0
         self._opening: asyncio.TimerHandle | None = None
+        self._openings: dict[str, Ticket] = {}
+        """Sessions that wait, by id."""
         self._arrivals = 0
         self._run_seconds = 1.0
         self._newcomers: list[_Place] = []
@@ -109,20 +114,24 @@ class Admission:
         max_wait: float,
         floor: Isolation | None = None,
         run_seconds: float = 0.0,
+        opening: Opening | None = None,
     ) -> Ticket:
         """Return a ticket that ends `max_wait` seconds from now; 0 means: only what is free or warm now.
 
-        The executor has to be there for `run_seconds`, or for a part of it that nothing renews (LEAST_LEFT_SECONDS).
+        The executor has to be there for `run_seconds`, or for a part of it that nothing renews (LEAST_LEFT_SECONDS). With
+        an opening it is a session that waits, and its seat is a whole executor.
         """
         self._arrivals += 1
         deadline = asyncio.get_running_loop().time() + (max_wait or HANDSHAKE_SECONDS)
         least = floor or Isolation.INTERPRETER
         lasts = min(run_seconds + MARGIN_SECONDS, LEAST_LEFT_SECONDS)
         patient = max_wait > 0
-        return Ticket(Waiter(self._arrivals, principal, tiers, deadline, patient, floor=least, run_seconds=lasts))
+        session = "" if opening is None else opening.id
+        waiter = Waiter(self._arrivals, principal, tiers, deadline, patient, least, lasts, session)
+        return Ticket(waiter, opening=opening)
 
     async def enter(self, ticket: Ticket, on_wait: OnWait) -> Seat:
-        """Return a slot of an executor that serves the principal.
+        """Return a slot of an executor that serves the principal, or the session alone.
 
         Args:
             ticket: who wants to run, and where.
@@ -137,7 +146,7 @@ class Admission:
         if waiter.deadline <= now:
             raise too_late(self._seen())
         seat = None
-        if waiter.principal not in self._line.principals() and not self._held_back:
+        if waiter.claimant not in self._line.claimants() and not self._held_back:
             open_tiers = Passage(self.gates, now).open_tiers(waiter.principal, waiter.tiers)
             seat = self._claims.take(waiter, open_tiers)
         return self._let_through(waiter, seat) if seat is not None else await self._wait(ticket, on_wait)
@@ -150,7 +159,7 @@ class Admission:
 
     def _let_through(self, waiter: Waiter, seat: Seat) -> Seat:
         now = asyncio.get_running_loop().time()
-        seat.passed = self.gates(waiter.principal, seat.target.tier)
+        seat.passed = () if waiter.session else self.gates(waiter.principal, seat.target.tier)
         for gate in seat.passed:
             gate.take(now)
         return seat
@@ -200,14 +209,18 @@ class Admission:
     def _hand_out(self) -> None:
         """Give what there is to those whose turn it is; refuse newcomers for whom there is no room to wait."""
         now = asyncio.get_running_loop().time()
-        decision = assign(self._line, self._claims.capacity(self._line.principals()), self.gates, now)
+        decision = assign(self._line, self._claims.capacity(self._line.claimants()), self.gates, now)
         for number, executor in decision.seats:
             self._line.leave(number)
             place = self._places[number]
             if not place.seat.done():  # its caller may have gone a moment ago
                 place.seat.set_result(self._let_through(place.waiter, self._claims.take_at(executor)))
-        for principal, executor in decision.claims:
-            self._claims.begin(principal, executor)
+        for claimant, executor in decision.claims:
+            ticket = self._openings.get(claimant)
+            if ticket is None:
+                self._claims.begin(claimant, executor)
+            else:
+                self._claims.begin(ticket.waiter.principal, executor, ticket.opening)
         hindrances = {waiter.number: hindrance for waiter, hindrance in decision.held_back}
         still = sorted((*decision.uncovered, *(waiter for waiter, _ in decision.held_back)), key=_number)
         staying = self._sort_out(still, hindrances, now)
@@ -251,6 +264,8 @@ class Admission:
         place = _Place(ticket, loop.create_future(), on_wait)
         self._places[waiter.number] = place
         self._newcomers.append(place)
+        if waiter.session:
+            self._openings[waiter.session] = ticket
         self._line.join(waiter)
         timer = loop.call_at(waiter.deadline + LATE_SECONDS, self.pump)
         self.pump()
@@ -274,7 +289,11 @@ class Admission:
     def _leave(self, place: _Place) -> None:
         self._places.pop(place.waiter.number, None)
         self._line.leave(place.waiter.number)
+        if session := place.waiter.session:
+            del self._openings[session]
         if not _is_granted(place):
+            if session:
+                self._claims.abandon(session)
             self.pump()
 
     def _refuse(self, place: _Place, error: GatewayError) -> None:

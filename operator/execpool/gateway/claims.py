@@ -20,10 +20,12 @@ import logging
 import math
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 from execpool.core.backoff import backoff
 from execpool.core.claiming import SandboxRecord, Target
+from execpool.core.sessions import Opening, Session
 from execpool.gateway.executors import (
     ControlPlaneError,
     ExecutorClient,
@@ -67,6 +69,7 @@ class Claims(Table):
         self._pool = pool
         self._client = client
         self._tasks: set[asyncio.Task[None]] = set()
+        self._abandoned: set[str] = set()
 
     # What the watch and the queue do to it
 
@@ -109,11 +112,22 @@ class Claims(Table):
         self._end_if_spent(seat.entry)
         self.on_change()
 
-    def begin(self, principal: str, uid: str) -> None:
-        """Begin to claim an executor for a principal; `on_change` tells when that is over."""
+    def begin(self, principal: str, uid: str, opening: Opening | None = None) -> None:
+        """Begin to claim an executor for a principal, or for a session of it; `on_change` tells when that is over."""
         entry = self._entries[uid]
-        entry.claiming = principal
-        self._spawn(self._claim(entry, principal))
+        entry.claiming = principal if opening is None else opening.id
+        self._spawn(self._claim(entry, principal, opening))
+
+    def abandon(self, session: str) -> None:
+        """End what was claimed for a session that is not wanted any more, or is being claimed."""
+        self._abandoned.update(entry.claiming for entry in self._entries.values() if entry.claiming == session)
+        for entry in list(self._held.get(session, {}).values()):
+            self.retire(entry)
+
+    def move(self, entry: Entry, ends_at: float) -> None:
+        """Take note that a session ends at another time."""
+        if entry.session is not None:
+            entry.session = replace(entry.session, ends_at=ends_at)
 
     def turn_stale(self, seat: Seat) -> None:
         """Note that the executor must be claimed again before it takes more work of its principal."""
@@ -178,9 +192,9 @@ class Claims(Table):
 
     # Talking to executors
 
-    async def _claim(self, entry: Entry, principal: str) -> None:
+    async def _claim(self, entry: Entry, principal: str, opening: Opening | None) -> None:
         try:
-            grant = await self._client.claim(entry.target, principal)
+            grant = await self._client.claim(entry.target, principal, opening)
         except ExecutorError as error:
             self._count(entry, type(error).__name__.removesuffix("Error"))
             await self._note_failure(entry, error)
@@ -188,12 +202,20 @@ class Claims(Table):
             self._count(entry, "Granted")
             if entry.target.record is not None:
                 self.is_control_plane_away = False
-            self._hold(entry, principal)
+            self._hold(entry, principal, self._session_of(opening))
             entry.grant = grant
             entry.failures = 0
         finally:
             entry.claiming = None
+            if opening is not None and opening.id in self._abandoned:
+                self._abandoned.discard(opening.id)
+                self.abandon(opening.id)
             self.on_change()
+
+    def _session_of(self, opening: Opening | None) -> Session | None:
+        if opening is None:
+            return None
+        return Session(opening.id, self._now() + opening.seconds, opening.about)
 
     async def _note_failure(self, entry: Entry, error: ExecutorError) -> None:
         log.warning("claim failed", extra={"executor": entry.target.name, "error": str(error)})
@@ -209,12 +231,12 @@ class Claims(Table):
 
     async def _learn(self, entry: Entry) -> None:
         try:
-            principal = await self._client.holder(entry.target)
+            holding = await self._client.holder(entry.target)
         except ExecutorError as error:
             log.warning("state not read", extra={"executor": entry.target.name, "error": str(error)})
             return
-        if principal is not None:
-            self._hold(entry, principal)
+        if holding is not None:
+            self._hold(entry, holding.principal, holding.session)
 
     async def _retire(self, entry: Entry) -> None:
         try:

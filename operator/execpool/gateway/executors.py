@@ -20,10 +20,12 @@ may have started, so the tree is drawn by that:
 """
 
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from execpool.api.v1alpha1 import TierKind
 from execpool.core.claiming import Target
+from execpool.core.sessions import Opening, Session
 from execpool.gateway.requests import Order
 from execpool.protocol import ClaimGrant
 
@@ -92,14 +94,29 @@ class BrokenReplyError(ExecutorError):
     """Its reply breaks the protocol."""
 
 
+@dataclass(frozen=True)
+class Holding:
+    """Whom an executor serves."""
+
+    principal: str
+    session: Session | None = None
+
+
 class ExecutorClient(Protocol):
     """Speaks to executors of one kind."""
 
-    async def claim(self, target: Target, principal: str) -> ClaimGrant:
-        """Claim an executor for a principal, or claim it again. Raises ExecutorError: not claimed, as far as we know."""
+    async def claim(self, target: Target, principal: str, opening: Opening | None = None) -> ClaimGrant:
+        """Claim an executor for a principal, or claim it again; for a session alone, when one is to be opened.
 
-    async def holder(self, target: Target) -> str | None:
-        """Return the principal that it serves; None while it is warm."""
+        Raises:
+            ExecutorError: not claimed, as far as we know.
+        """
+
+    async def holder(self, target: Target) -> Holding | None:
+        """Return whom it serves; None while it is warm."""
+
+    async def move_end(self, target: Target, grant: ClaimGrant, session: str, seconds: float) -> None:
+        """Have a session end so many seconds from now; 0 ends it at once. Raises ExecutorError: not moved, as far as we know."""
 
     async def retire(self, target: Target) -> None:
         """End it at once, whatever it does."""
@@ -122,11 +139,14 @@ class Executors:
     def __init__(self, clients: Mapping[TierKind, ExecutorClient]) -> None:
         self._clients = clients
 
-    async def claim(self, target: Target, principal: str) -> ClaimGrant:
-        return await self._clients[target.kind].claim(target, principal)
+    async def claim(self, target: Target, principal: str, opening: Opening | None = None) -> ClaimGrant:
+        return await self._clients[target.kind].claim(target, principal, opening)
 
-    async def holder(self, target: Target) -> str | None:
+    async def holder(self, target: Target) -> Holding | None:
         return await self._clients[target.kind].holder(target)
+
+    async def move_end(self, target: Target, grant: ClaimGrant, session: str, seconds: float) -> None:
+        await self._clients[target.kind].move_end(target, grant, session, seconds)
 
     async def retire(self, target: Target) -> None:
         await self._clients[target.kind].retire(target)

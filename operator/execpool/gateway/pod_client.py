@@ -6,7 +6,8 @@ connection that is being closed.
 """
 
 import secrets
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, TypeVar
 
 import aiohttp
@@ -14,11 +15,13 @@ import orjson
 
 from execpool.core.claiming import Target
 from execpool.core.proof import KeyRing
+from execpool.core.sessions import About, Opening, Session, is_session_id
 from execpool.gateway.events import LineSplitter
 from execpool.gateway.executors import (
     BrokenReplyError,
     BusyError,
     GoneError,
+    Holding,
     ImpostorError,
     LostError,
     NotStartedError,
@@ -41,6 +44,8 @@ from execpool.protocol import (
     Expect,
     Proof,
     RetireRequest,
+    SessionRequest,
+    SessionState,
     State,
     WireError,
     proof_holds,
@@ -80,7 +85,7 @@ class PodClient:
     async def close(self) -> None:
         await self._session.close()
 
-    async def claim(self, target: Target, principal: str) -> ClaimGrant:
+    async def claim(self, target: Target, principal: str, opening: Opening | None = None) -> ClaimGrant:
         """Make the executor prove itself before it is told anything, then claim it."""
         secret = self._secret(target)
         nonce = secrets.token_hex(16)
@@ -94,22 +99,28 @@ class PodClient:
         grant = _decoded(ClaimGrant, await self._control(target, "claim", ClaimRequest(secret, principal).encode()))
         if not _is_sound(grant):
             raise BrokenReplyError(f"{target.name} answered /claim with fields of wrong types")
+        if opening is not None:
+            request = SessionRequest(opening.id, opening.seconds, opening.about.wire(), dict(opening.env_vars))
+            await self._control(target, "session", request.encode(), _headers(grant))
         return grant
 
-    async def holder(self, target: Target) -> str | None:
+    async def holder(self, target: Target) -> Holding | None:
         state = _decoded(State, await self._control(target, "state", None))
         if state.claim is None:
             return None
         principal = state.claim.get("principal") if isinstance(state.claim, dict) else None
         if not isinstance(principal, str):
             raise BrokenReplyError(f"{target.name} does not say for whom it is claimed")
-        return principal
+        return Holding(principal, _session(target, state))
+
+    async def move_end(self, target: Target, grant: ClaimGrant, session: str, seconds: float) -> None:
+        await self._control(target, "session", SessionRequest(session, seconds).encode(), _headers(grant))
 
     async def retire(self, target: Target) -> None:
         await self._control(target, "retire", RetireRequest(self._secret(target), Expect.ANY).encode())
 
     async def execute(self, target: Target, grant: ClaimGrant, run_id: str, order: Order) -> AsyncGenerator[bytes]:
-        headers = {HEADER_TOKEN: grant.token, HEADER_EPOCH: str(grant.epoch), HEADER_EXECUTION: run_id}
+        headers = {**_headers(grant), HEADER_EXECUTION: run_id}
         url = _url(target, DATA_PORT, "execute")
         with translated(target):
             async with self._session.post(
@@ -130,12 +141,14 @@ class PodClient:
             raise ImpostorError(f"{target.name} was made with key {target.key_id}, which is no longer in force")
         return key.claim_secret(target.pool_uid, target.executor_id)
 
-    async def _control(self, target: Target, call: str, body: bytes | None) -> dict[str, Any]:
+    async def _control(
+        self, target: Target, call: str, body: bytes | None, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         method = "GET" if body is None else "POST"
         url = _url(target, CONTROL_PORT, call)
         try:
             async with self._session.request(
-                method, url, data=body, timeout=CONTROL_TIMEOUT, allow_redirects=False
+                method, url, data=body, headers=headers, timeout=CONTROL_TIMEOUT, allow_redirects=False
             ) as response:
                 _raise_unless_ok(target, response.status)
                 reply = await bounded(response.content)
@@ -161,6 +174,29 @@ def _decoded(kind: type[Message], reply: dict[str, Any]) -> Message:
         return kind.decode(reply)
     except WireError as error:
         raise BrokenReplyError(str(error)) from error
+
+
+def _headers(grant: ClaimGrant) -> dict[str, str]:
+    """Return what a call under a claim carries."""
+    return {HEADER_TOKEN: grant.token, HEADER_EPOCH: str(grant.epoch)}
+
+
+def _session(target: Target, state: State) -> Session | None:
+    """Return the session that an executor says it serves."""
+    if state.session is None:
+        return None
+    try:
+        said = SessionState.decode(state.session)
+    except WireError as error:
+        raise BrokenReplyError(str(error)) from error
+    about = About.read(said.about)
+    if about is None or not isinstance(said.id, str) or not is_session_id(said.id) or not _is_number(said.left_seconds):
+        raise BrokenReplyError(f"{target.name} does not say for which session it is held")
+    return Session(said.id, time.time() + said.left_seconds, about)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float)
 
 
 def _is_sound(grant: ClaimGrant) -> bool:

@@ -24,6 +24,7 @@ from weakref import WeakKeyDictionary
 import orjson
 
 from execpool.core.claiming import Target
+from execpool.core.sessions import Opening
 from execpool.gateway.e2b_answers import SandboxLostError, Sight, error_of_execute, sight_of
 from execpool.gateway.e2b_stream import RunEnd
 from execpool.gateway.e2b_wire import DataPlane, OverLimitError, until
@@ -31,7 +32,9 @@ from execpool.gateway.events import LineSplitter
 from execpool.gateway.executors import (
     BusyError,
     ExecutorError,
+    Holding,
     ImpostorError,
+    RejectedError,
 )
 from execpool.gateway.requests import Order
 from execpool.gateway.sandbox_claims import SandboxClaims
@@ -81,12 +84,19 @@ class SandboxClient:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._plane.close()
 
-    async def claim(self, target: Target, principal: str) -> ClaimGrant:
+    async def claim(self, target: Target, principal: str, opening: Opening | None = None) -> ClaimGrant:
+        if opening is not None:
+            raise RejectedError(f"{target.name}: sessions on E2B are not offered yet")
         # The token goes nowhere: it makes each grant another one, and a spare belongs to one grant.
         return ClaimGrant(secrets.token_hex(8), await self._claims.claim(target, principal), SLOTS)
 
-    async def holder(self, target: Target) -> str | None:
-        return target.as_sandbox().principal
+    async def holder(self, target: Target) -> Holding | None:
+        principal = target.as_sandbox().principal
+        return None if principal is None else Holding(principal)
+
+    async def move_end(self, target: Target, grant: ClaimGrant, session: str, seconds: float) -> None:
+        del grant, session, seconds
+        raise RejectedError(f"{target.name} serves no session")
 
     async def retire(self, target: Target) -> None:
         await self._claims.end(target)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from execpool.core.claiming import Target
 from execpool.core.gates import Gate
+from execpool.core.sessions import Session
 from execpool.protocol import ClaimGrant
 
 
@@ -17,8 +18,10 @@ class Entry:
     holder: str | None = None
     grant: ClaimGrant | None = None
     in_use: int = 0
+    session: Session | None = None
+    """That which it was claimed for, and serves alone."""
     claiming: str | None = None
-    """The principal for whom a claim is under way."""
+    """The claimant for whom a claim is under way."""
     out_until: float = 0.0
     failures: int = 0
     is_spent: bool = False
@@ -28,6 +31,11 @@ class Entry:
     held_since: float = 0.0
     idle_since: float = 0.0
     """Its last run ended then, or its holder became known."""
+
+    @property
+    def claimant(self) -> str:
+        """Whom it serves; empty while nobody."""
+        return self.session.id if self.session else self.holder or ""
 
     @property
     def is_there(self) -> bool:

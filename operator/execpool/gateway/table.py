@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from execpool.core.admission import Capacity, Offer, Waiter, serves
 from execpool.core.claiming import Target, in_order_of_choice
 from execpool.core.holding import Hold
+from execpool.core.sessions import Session
 from execpool.gateway.seats import Entry, Seat
 
 EXPECTED_SLOTS = 1
@@ -46,19 +47,19 @@ class Table:
             for entry in self._entries.values()
         )
 
-    def capacity(self, principals: Iterable[str]) -> Capacity:
-        """Return what there is for these principals now."""
-        wanted = {principal: list(self._held.get(principal, {}).values()) for principal in principals}
+    def capacity(self, claimants: Iterable[str]) -> Capacity:
+        """Return what there is for these claimants now."""
+        wanted = {claimant: list(self._held.get(claimant, {}).values()) for claimant in claimants}
         return Capacity(
-            free={principal: self._free(entries) for principal, entries in wanted.items()},
+            free={claimant: self._free(entries) for claimant, entries in wanted.items()},
             coming=self._coming(),
-            known={principal: self._known(entries) for principal, entries in wanted.items()},
+            known={claimant: self._known(entries) for claimant, entries in wanted.items()},
             warm=self._warm(),
         )
 
     def take(self, waiter: Waiter, tiers: tuple[str, ...]) -> Seat | None:
-        """Take a free slot of an executor that serves the principal, if there is one: the path of a warm execution."""
-        entries = self._held.get(waiter.principal)
+        """Take a free slot of an executor that serves the claimant, if there is one: the path of a warm execution."""
+        entries = self._held.get(waiter.claimant)
         if entries is None:
             return None
         for tier in tiers:
@@ -73,7 +74,7 @@ class Table:
         return self._seat(self._entries[uid])
 
     def holds(self) -> list[Hold]:
-        """Return the sandboxes that serve somebody: those that end when we say so."""
+        """Return the sandboxes that serve somebody, but no session: those that end when we say so."""
         now = asyncio.get_running_loop().time()
         return [
             Hold(
@@ -83,8 +84,17 @@ class Table:
                 None if entry.in_use or entry.claiming else now - entry.idle_since,
             )
             for entry in self._entries.values()
-            if entry.target.record is not None and entry.holder is not None and entry.is_there
+            if entry.target.record is not None and entry.holder is not None and entry.is_there and not entry.session
         ]
+
+    def of_session(self, session: str) -> Entry | None:
+        """Return the executor that a session has; None when it has none, or none any more."""
+        entries = self._held.get(session, {}).values()
+        return next((entry for entry in entries if entry.session and entry.is_there), None)
+
+    def sessions(self) -> list[Entry]:
+        """Return the executors that sessions have."""
+        return [entry for entry in self._entries.values() if entry.session and entry.is_there]
 
     def _is_offered(self, entry: Entry) -> bool:
         return entry.target.ready and entry.claiming is None and entry.out_until <= asyncio.get_running_loop().time()
@@ -130,17 +140,17 @@ class Table:
         entry.in_use += 1
         return Seat(entry, entry.grant)
 
-    def _hold(self, entry: Entry, principal: str) -> None:
+    def _hold(self, entry: Entry, principal: str, session: Session | None = None) -> None:
         if entry.holder is not None:
             self._unindex(entry)
         if entry.holder != principal:
             entry.held_since = entry.idle_since = asyncio.get_running_loop().time()
-        entry.holder = principal
+        entry.holder, entry.session = principal, session or entry.session
         if entry.target.uid in self._entries:
-            self._held.setdefault(principal, {})[entry.target.uid] = entry
+            self._held.setdefault(entry.claimant, {})[entry.target.uid] = entry
 
     def _unindex(self, entry: Entry) -> None:
-        entries = self._held.get(entry.holder or "", {})
+        entries = self._held.get(entry.claimant, {})
         entries.pop(entry.target.uid, None)
         if not entries:
-            self._held.pop(entry.holder or "", None)
+            self._held.pop(entry.claimant, None)
