@@ -185,7 +185,7 @@ def test_a_template_that_there_is_not_is_not_found(world: EmulatorWorld) -> None
         world.create(template="nothing")
 
 
-def test_what_is_not_emulated_says_so(world: EmulatorWorld) -> None:
+def test_what_is_not_offered_says_so(world: EmulatorWorld) -> None:
     sandbox = world.create()
     with pytest.raises(SandboxException, match="501"):
         sandbox.create_snapshot()

@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execpool.core.budget import Rate
-from execpool.emulator import listing, routes
-from execpool.emulator.account import MAX_LAG_SECONDS, Account, Order, Sandbox, State
-from execpool.emulator.errors import (
+from execpool.e2b_server import listing, routes
+from execpool.e2b_server.errors import (
     CapReachedError,
     ConflictError,
     InvalidError,
@@ -21,11 +20,14 @@ from execpool.emulator.errors import (
     NotFoundError,
     RateLimitedError,
 )
+from execpool.e2b_server.views import View
+from execpool.emulator.account import MAX_LAG_SECONDS, Account, Order, Sandbox, State
 from execpool.emulator.faults import Fault, Faults, Kind
 from execpool.emulator.idempotency import KEPT_SECONDS, Keys
 from execpool.emulator.latency import Latency, draw
 from execpool.emulator.ledger import Entry, Event, History
 from execpool.emulator.plans import HOBBY, PRO, TEMPLATES, Plan
+from execpool.emulator.showing import view_of
 
 NOW = 1_800_000_000.0
 BASE = TEMPLATES["base"]
@@ -216,11 +218,11 @@ def _do(one: Account, what: str, sandbox_id: str, fresh: str, now: float) -> Non
 @given(st.lists(st.floats(0, 10), max_size=30), st.integers(1, 7), st.booleans())
 def test_pages_together_are_the_list_in_its_order(starts: list[float], limit: int, ascending: bool) -> None:
     everything = [
-        Sandbox(f"i{number}", order(), State.RUNNING, NOW + start, NOW + 100, NOW + start)
+        view_of(Sandbox(f"i{number}", order(), State.RUNNING, NOW + start, NOW + 100, NOW + start))
         for number, start in enumerate(starts)
     ]
     query = listing.Query({}, ascending=ascending, limit=limit)
-    found: list[Sandbox] = []
+    found: list[View] = []
     while True:
         page = listing.page(everything, query)
         assert page.running == len(everything)
@@ -328,8 +330,8 @@ def test_a_request_goes_where_it_is_meant_to(headers: dict[str, str], path: str,
         ("GET", "/sandboxes/metrics", (routes.Call.ALL_METRICS, "")),
         ("DELETE", "/sandboxes/i1-abc", (routes.Call.KILL, "i1")),
         ("POST", "/v2/sandboxes/i1/connect", (routes.Call.CONNECT, "i1")),
-        ("PUT", "/sandboxes/i1/network", (routes.Call.NOT_EMULATED, "")),
-        ("GET", "/v2/templates", (routes.Call.NOT_EMULATED, "")),
+        ("PUT", "/sandboxes/i1/network", (routes.Call.NOT_OFFERED, "")),
+        ("GET", "/v2/templates", (routes.Call.NOT_OFFERED, "")),
     ],
 )
 def test_a_path_of_the_control_plane_is_a_call(method: str, path: str, expected: tuple[routes.Call, str]) -> None:

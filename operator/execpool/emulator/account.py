@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from execpool.core.budget import NANOSECONDS, Bucket, Rate
-from execpool.emulator.errors import CapReachedError, ConflictError, InvalidError, NotFoundError, RateLimitedError
+from execpool.e2b_server.errors import CapReachedError, ConflictError, InvalidError, NotFoundError, RateLimitedError
 from execpool.emulator.plans import Plan, Template
 
 DEFAULT_TIMEOUT_SECONDS = 300

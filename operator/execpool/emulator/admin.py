@@ -22,11 +22,11 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from execpool.core.budget import Rate
+from execpool.e2b_server.routes import Call
 from execpool.emulator.account import MAX_LAG_SECONDS
 from execpool.emulator.faults import Fault, Faults
 from execpool.emulator.holding import Knobs, Losses
 from execpool.emulator.plans import Plan
-from execpool.emulator.routes import Call
 from execpool.emulator.sandboxes import Sandboxes
 from execpool.emulator.settings import with_executions
 

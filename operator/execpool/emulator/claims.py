@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from execpool import protocol
-from execpool.emulator.errors import InvalidError
+from execpool.e2b_server.errors import InvalidError
 from execpool.providers.local_executor import LocalExecutor
 from execpool.providers.nursery_link import NotStartedError
 

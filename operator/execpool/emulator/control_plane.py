@@ -4,15 +4,17 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable
 
-from execpool.emulator import bodies, listing, views
+from execpool.e2b_server import listing, reading, views
+from execpool.e2b_server.errors import NotOfferedError, RefusedError, UnauthorizedError
+from execpool.e2b_server.exchange import Answer, Exchange
+from execpool.e2b_server.routes import Call
+from execpool.emulator import bodies
 from execpool.emulator.account import DEFAULT_TIMEOUT_SECONDS, Sandbox, State
-from execpool.emulator.errors import NotEmulatedError, RefusedError, UnauthorizedError
-from execpool.emulator.exchange import Answer, Exchange
 from execpool.emulator.holding import Asker
 from execpool.emulator.idempotency import Keys
 from execpool.emulator.metrics import Metrics
-from execpool.emulator.routes import Call
 from execpool.emulator.sandboxes import Sandboxes
+from execpool.emulator.showing import view_of
 
 REFRESH_LEAST_SECONDS = 15
 REFRESH_MOST_SECONDS = 3600
@@ -52,7 +54,7 @@ class ControlPlane:
             Call.METRICS: self._read_metrics,
             Call.ALL_METRICS: self._read_all_metrics,
             Call.LOGS: self._logs,
-            Call.NOT_EMULATED: self._not_emulated,
+            Call.NOT_OFFERED: self._not_offered,
         }
 
     async def answer(self, call: Call, sandbox_id: str, exchange: Exchange) -> Answer:
@@ -96,29 +98,21 @@ class ControlPlane:
         now = self._sandboxes.now()
         query = listing.read_query(exchange.query)
         seen = self._sandboxes.account.seen(now, self._sandboxes.knobs.list_lag_seconds)
-        if _version(exchange) == 1:
-            running = [sandbox for sandbox in seen if sandbox.state is State.RUNNING]
-            everything = listing.Query(query.metadata, limit=max(len(running), 1))
-            return Answer.json(200, [views.listed(sandbox) for sandbox in listing.page(running, everything).sandboxes])
-        page = listing.page(seen, query)
-        headers = {"X-Next-Token": page.next_token} if page.next_token else {}
-        if State.RUNNING in query.states:
-            headers["X-Total-Running"] = str(page.running)
-        return Answer.json(200, [views.listed(sandbox) for sandbox in page.sandboxes], headers)
+        return listing.answer(map(view_of, seen), query, version=_version(exchange))
 
     async def _get(self, _exchange: Exchange, sandbox_id: str) -> Answer:
         sandbox = self._known(sandbox_id)
         token = self._sandboxes.held(sandbox_id).grant.token
-        return Answer.json(200, views.detailed(sandbox, access_token=token, domain=self._domain))
+        return Answer.json(200, views.detailed(view_of(sandbox), access_token=token, domain=self._domain))
 
     async def _timeout(self, exchange: Exchange, sandbox_id: str) -> Answer:
-        seconds = bodies.read_timeout(await exchange.json())
+        seconds = reading.read_timeout(await exchange.json())
         self._sandboxes.set_timeout(sandbox_id, seconds, _asker(Call.TIMEOUT, exchange))
         return _NOTHING
 
     async def _refresh(self, exchange: Exchange, sandbox_id: str) -> Answer:
         body = await exchange.json()
-        wanted = bodies.read_timeout({"timeout": body.get("duration", 0)})
+        wanted = reading.read_timeout({"timeout": body.get("duration", 0)})
         seconds = min(max(wanted, REFRESH_LEAST_SECONDS), REFRESH_MOST_SECONDS)
         self._sandboxes.extend(sandbox_id, seconds, _asker(Call.REFRESH, exchange))
         return _NOTHING
@@ -126,20 +120,20 @@ class ControlPlane:
     async def _connect(self, exchange: Exchange, sandbox_id: str) -> Answer:
         body = await exchange.json()
         if body.get("memory") is False:
-            raise NotEmulatedError("a restart on connect (memory: false) is not emulated")
-        seconds = bodies.read_timeout(body, DEFAULT_TIMEOUT_SECONDS)
+            raise NotOfferedError("a restart on connect (memory: false) is not emulated")
+        seconds = reading.read_timeout(body, DEFAULT_TIMEOUT_SECONDS)
         asker = _asker(Call.CONNECT, exchange)
         if self._known(sandbox_id).state is State.PAUSED:
             return self._told(201, await self._sandboxes.resume(sandbox_id, seconds, asker))
         return self._told(200, self._sandboxes.extend(sandbox_id, seconds, asker))
 
     async def _resume(self, exchange: Exchange, sandbox_id: str) -> Answer:
-        seconds = bodies.read_timeout(await exchange.json(), DEFAULT_TIMEOUT_SECONDS)
+        seconds = reading.read_timeout(await exchange.json(), DEFAULT_TIMEOUT_SECONDS)
         return self._told(201, await self._sandboxes.resume(sandbox_id, seconds, _asker(Call.RESUME, exchange)))
 
     async def _pause(self, exchange: Exchange, sandbox_id: str) -> Answer:
         if (await exchange.json()).get("memory") is False:
-            raise NotEmulatedError("a pause without memory (memory: false) is not emulated")
+            raise NotOfferedError("a pause without memory (memory: false) is not emulated")
         await self._sandboxes.pause(sandbox_id, _asker(Call.PAUSE, exchange))
         return _NOTHING
 
@@ -163,8 +157,8 @@ class ControlPlane:
         self._known(sandbox_id)
         return Answer.json(200, {"logs": []} if _version(exchange) > 1 else {"logs": [], "logEntries": []})
 
-    async def _not_emulated(self, exchange: Exchange, _: str) -> Answer:
-        raise NotEmulatedError(f"{exchange.method} {exchange.path[:100]} is not emulated")
+    async def _not_offered(self, exchange: Exchange, _: str) -> Answer:
+        raise NotOfferedError(f"{exchange.method} {exchange.path[:100]} is not emulated")
 
     def _known(self, sandbox_id: str) -> Sandbox:
         return self._sandboxes.account.get(sandbox_id, self._sandboxes.now())
@@ -172,7 +166,7 @@ class ControlPlane:
     def _told(self, status: int, sandbox: Sandbox, headers: dict[str, str] | None = None) -> Answer:
         held = self._sandboxes.held(sandbox.id)
         token, traffic = held.grant.token, held.traffic_token
-        body = views.created(sandbox, access_token=token, traffic_token=traffic, domain=self._domain)
+        body = views.created(view_of(sandbox), access_token=token, traffic_token=traffic, domain=self._domain)
         return Answer.json(status, body, headers)
 
     def _rate_headers(self) -> dict[str, str]:

@@ -12,12 +12,12 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from execpool.emulator import signatures
-from execpool.emulator.errors import ForbiddenError, GoneError, InvalidError, PortClosedError, UnauthorizedError
-from execpool.emulator.exchange import Exchange, RawHeaders
+from execpool.e2b_server import signatures
+from execpool.e2b_server.errors import ForbiddenError, GoneError, InvalidError, PortClosedError, UnauthorizedError
+from execpool.e2b_server.exchange import Exchange, RawHeaders
+from execpool.e2b_server.routes import Call, Inside
 from execpool.emulator.holding import Held
 from execpool.emulator.ledger import Entry, Event
-from execpool.emulator.routes import Call, Inside
 from execpool.emulator.sandboxes import Sandboxes
 from execpool.protocol import (
     DATA_PORT,

@@ -10,14 +10,14 @@ from functools import partial
 
 from starlette.types import Receive, Scope, Send
 
+from execpool.e2b_server.errors import GoneError, RefusedError
+from execpool.e2b_server.exchange import Answer, CallerGoneError, Exchange
+from execpool.e2b_server.routes import Call, Inside, Misrouted, Signed, control_call, destination, inside_call
 from execpool.emulator import tampering
 from execpool.emulator.control_plane import ControlPlane
 from execpool.emulator.data_plane import BrokenOffError, DataPlane
-from execpool.emulator.errors import GoneError, RefusedError
-from execpool.emulator.exchange import Answer, CallerGoneError, Exchange
 from execpool.emulator.faults import Fault, Faults, Kind
 from execpool.emulator.ledger import Entry, Event
-from execpool.emulator.routes import Call, Inside, Misrouted, Signed, control_call, destination, inside_call
 from execpool.emulator.sandboxes import Sandboxes
 
 

@@ -5,7 +5,7 @@ Kept for a day, as such keys usually are; E2B publishes no figure.
 
 from dataclasses import dataclass
 
-from execpool.emulator.errors import ConflictError, MismatchError
+from execpool.e2b_server.errors import ConflictError, MismatchError
 
 KEPT_SECONDS = 86_400.0
 

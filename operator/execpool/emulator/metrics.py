@@ -4,7 +4,7 @@ import os
 import time
 from typing import Any
 
-from execpool.emulator import views
+from execpool.e2b_server import views
 from execpool.emulator.account import Sandbox
 from execpool.providers.local_executor import LocalExecutor
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import aiohttp
 
+from execpool.e2b_server.errors import GoneError, NoCapacityError, NotFoundError, RefusedError
 from execpool.emulator import latency
 from execpool.emulator.account import DEFAULT_TIMEOUT_SECONDS, Account, Order, Sandbox, State
 from execpool.emulator.claims import claim
-from execpool.emulator.errors import GoneError, NoCapacityError, NotFoundError, RefusedError
 from execpool.emulator.holding import Asker, Held, Knobs
 from execpool.emulator.ledger import Entry, Event, LedgerFile
 from execpool.emulator.warm import Warm

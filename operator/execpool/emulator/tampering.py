@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from execpool.emulator.errors import RefusedError
-from execpool.emulator.exchange import Answer, CallerGoneError, Exchange, RawHeaders
+from execpool.e2b_server.errors import RefusedError
+from execpool.e2b_server.exchange import Answer, CallerGoneError, Exchange, RawHeaders
 from execpool.emulator.faults import Fault, Kind
 
 Pieces = AsyncIterator[bytes]

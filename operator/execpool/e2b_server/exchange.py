@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from execpool.emulator.errors import InvalidError, RefusedError
+from execpool.e2b_server.errors import InvalidError, RefusedError
 from execpool.serving import abort_of
 
 MAX_BODY_BYTES = 1 << 20

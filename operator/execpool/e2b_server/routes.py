@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from execpool.emulator.errors import NotFoundError
+from execpool.e2b_server.errors import NotFoundError
 from execpool.protocol import DATA_PORT, ENVD_PORT
 
 _HOST = re.compile(r"(?P<port>\d{1,5})-(?P<id>[a-z0-9]+)(-[a-z0-9-]+)?\.")
@@ -37,7 +37,7 @@ class Call(StrEnum):
     METRICS = "metrics"
     ALL_METRICS = "all_metrics"
     LOGS = "logs"
-    NOT_EMULATED = "not_emulated"
+    NOT_OFFERED = "not_offered"
     EXECUTE = "execute"
     CONTEXTS = "contexts"
     FILES = "files"
@@ -104,7 +104,7 @@ def control_call(method: str, path: str) -> tuple[Call, str]:
         if wanted == method and (found := pattern.fullmatch(path)):
             return call, without_suffix(found.groupdict().get("id", ""))
     if _ELSEWHERE.match(path):
-        return Call.NOT_EMULATED, ""
+        return Call.NOT_OFFERED, ""
     raise NotFoundError(f"there is no {method} {path[:100]}")
 
 

@@ -10,7 +10,7 @@ RefusedError                 status, message, headers
  +-- MismatchError           422   an idempotency key that came with another request before
  +-- RateLimitedError        429   with Retry-After: waiting helps
  +-- CapReachedError         429   without it: something has to end first
- +-- NotEmulatedError        501   the real service has it, this one does not
+ +-- NotOfferedError        501   the real service has it, this one does not
  +-- GoneError               502   on the data plane: the sandbox is over
  +-- PortClosedError         502   on the data plane: nobody listens there
  +-- NoCapacityError         503   no process could be started on this machine
@@ -110,7 +110,7 @@ class CapReachedError(RefusedError):
         )
 
 
-class NotEmulatedError(RefusedError):
+class NotOfferedError(RefusedError):
     """The real service answers this, the emulator does not."""
 
     status = 501

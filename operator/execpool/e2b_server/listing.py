@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import unquote_plus
 
-from execpool.emulator.account import Sandbox, State
-from execpool.emulator.errors import InvalidError
+from execpool.e2b_server.errors import InvalidError
+from execpool.e2b_server.exchange import Answer
+from execpool.e2b_server.views import Shown, View, listed
 
 MAX_LIMIT = 100
 _SEPARATOR = "__"
@@ -23,7 +24,7 @@ class Query:
     """What a list shows."""
 
     metadata: Mapping[str, str]
-    states: frozenset[State] = frozenset({State.RUNNING, State.PAUSED})
+    states: frozenset[Shown] = frozenset({Shown.RUNNING, Shown.PAUSED})
     ascending: bool = False
     started_after: float = 0.0
     template: str = ""
@@ -36,21 +37,34 @@ class Query:
 class Page:
     """A part of a list."""
 
-    sandboxes: list[Sandbox]
+    sandboxes: list[View]
     next_token: str
     """Names the next page; empty on the last one."""
     running: int
     """How many running ones the filters find, on all pages."""
 
 
-def page(sandboxes: Iterable[Sandbox], query: Query) -> Page:
+def page(sandboxes: Iterable[View], query: Query) -> Page:
     """Return the page that a query asks for."""
     found = [sandbox for sandbox in sandboxes if _matches(sandbox, query)]
     found.sort(key=_place, reverse=not query.ascending)
     rest = found if query.after is None else [each for each in found if _is_after(_place(each), query)]
     shown = rest[: query.limit]
     token = cursor(_place(shown[-1])) if len(rest) > len(shown) else ""
-    return Page(shown, token, sum(sandbox.state is State.RUNNING for sandbox in found))
+    return Page(shown, token, sum(sandbox.state is Shown.RUNNING for sandbox in found))
+
+
+def answer(sandboxes: Iterable[View], query: Query, *, version: int) -> Answer:
+    """Return the answer to a list. The first version of the API shows those that run, on one page."""
+    if version == 1:
+        running = [sandbox for sandbox in sandboxes if sandbox.state is Shown.RUNNING]
+        everything = Query(query.metadata, limit=max(len(running), 1))
+        return Answer.json(200, [listed(sandbox) for sandbox in page(running, everything).sandboxes])
+    shown = page(sandboxes, query)
+    headers = {"X-Next-Token": shown.next_token} if shown.next_token else {}
+    if Shown.RUNNING in query.states:
+        headers["X-Total-Running"] = str(shown.running)
+    return Answer.json(200, [listed(sandbox) for sandbox in shown.sandboxes], headers)
 
 
 def read_query(values: Mapping[str, list[str]]) -> Query:
@@ -98,7 +112,7 @@ def read_cursor(token: str) -> tuple[float, str]:
         raise InvalidError("Invalid next token") from error
 
 
-def _place(sandbox: Sandbox) -> tuple[float, str]:
+def _place(sandbox: View) -> tuple[float, str]:
     return sandbox.started_at, sandbox.id
 
 
@@ -108,21 +122,20 @@ def _is_after(place: tuple[float, str], query: Query) -> bool:
     return place > query.after if query.ascending else place < query.after
 
 
-def _matches(sandbox: Sandbox, query: Query) -> bool:
-    order = sandbox.order
+def _matches(sandbox: View, query: Query) -> bool:
     return (
         sandbox.state in query.states
         and sandbox.started_at >= query.started_after
-        and query.template in ("", order.template.name)
-        and query.metadata.items() <= order.metadata.items()
+        and query.template in ("", sandbox.template)
+        and query.metadata.items() <= sandbox.metadata.items()
     )
 
 
-def _states(values: list[str]) -> frozenset[State]:
+def _states(values: list[str]) -> frozenset[Shown]:
     names = [name for value in values for name in value.split(",") if name]
-    if unknown := set(names) - {State.RUNNING, State.PAUSED}:
+    if unknown := set(names) - {Shown.RUNNING, Shown.PAUSED}:
         raise InvalidError(f"state must be running or paused, not {', '.join(sorted(unknown))}")
-    return frozenset(map(State, names)) or frozenset({State.RUNNING, State.PAUSED})
+    return frozenset(map(Shown, names)) or frozenset({Shown.RUNNING, Shown.PAUSED})
 
 
 def _limit(text: str) -> int:
