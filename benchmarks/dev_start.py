@@ -20,12 +20,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rich.console import Console
+from tests.component.dev_world import NOBODY, command
 
 from benchmarks.figures import BenchmarkError, Result, times
 from benchmarks.report import Outcome, show
 
 ROUNDS = 10
-NOBODY = 65534
 QUESTION = "how long from `execpool dev` to the first answer?"
 SOURCE = Path(__file__).resolve().parents[1] / "operator"
 PROGRAM = "import pandas\nprint('hello', flush=True)\n"
@@ -36,27 +36,23 @@ client.execute_interactive("import pandas; print('hello')", timeout=60)
 client.stop_channels()
 manager.shutdown_kernel(now=True)
 """
-_AS_NOBODY = (
-    "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--bounding-set=-all,+dac_read_search",
-    "--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search",
-)  # fmt: skip
 
 
 async def measure(_space: object) -> Result:
     """Measure; the namespace of a cluster that benchmarks are given is not used."""
     with _program() as program:
-        ours = (sys.executable, "-m", "execpool.cli.main", "dev", "--port", "0", "--run", str(program))
+        ours = ("dev", "--port", "0", "--run", str(program))
         commands = {
             "peer: `import pandas` in a new Python": (sys.executable, "-c", PROGRAM),
             "peer: a Jupyter kernel to its first answer": (sys.executable, "-c", _KERNEL),
-            "`execpool dev` to its first answer": ours,
+            "`execpool dev` to its first answer": tuple(command(*ours)),
         }
         if os.geteuid() == 0:
-            commands["the same without root"] = (*_AS_NOBODY, *ours)
+            commands["the same without root"] = tuple(command(*ours, uid=NOBODY))
         took: dict[str, list[float]] = {label: [] for label in commands}
         for number in range(ROUNDS + 1):
-            for label, command in commands.items():
-                seconds = await _until_first_line(command)
+            for label, line in commands.items():
+                seconds = await _until_first_line(line)
                 if number:  # the first round fills caches
                     took[label].append(seconds)
     peer = took["peer: a Jupyter kernel to its first answer"]
@@ -77,18 +73,18 @@ def _program() -> Iterator[Path]:
         yield file
 
 
-async def _until_first_line(command: tuple[str, ...]) -> float:
+async def _until_first_line(line: tuple[str, ...]) -> float:
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCE)}
     began = time.monotonic()
     process = await asyncio.create_subprocess_exec(
-        *command, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *line, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    line = await process.stdout.readline()
+    answer = await process.stdout.readline()
     took = time.monotonic() - began
     _, said = await process.communicate()
-    if line != b"hello\n" or process.returncode != 0:
-        raise BenchmarkError(f"{command[:4]} ended with {process.returncode}: {said.decode()[-500:]}")
+    if answer != b"hello\n" or process.returncode != 0:
+        raise BenchmarkError(f"{line[:4]} ended with {process.returncode}: {said.decode()[-500:]}")
     return took
 
 

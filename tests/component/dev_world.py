@@ -139,19 +139,6 @@ def written(text: str) -> Iterator[Path]:
         yield Path(file.name)
 
 
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - other processes
-            await asyncio.sleep(0.02)
-
-
 async def _start(
     *arguments: str, uid: int | None = None, variables: Mapping[str, str] | None = None
 ) -> asyncio.subprocess.Process:

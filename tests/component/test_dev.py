@@ -8,7 +8,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.component.dev_world import NOBODY, POOL, command, dev, execpool, is_running, until, written
+from tests.component.dev_world import NOBODY, POOL, command, dev, execpool, written
+from tests.component.watching import is_running, until
 
 from execpool.providers.process_tree import members
 
@@ -135,7 +136,7 @@ async def test_nothing_outlives_it_when_it_is_killed_and_the_next_start_cleans_u
         await served.next(lambda event: event.get("claimed") == 2)
         pids, directory = served.pids(), served.directory()
         assert await served.end(signal.SIGKILL) == -signal.SIGKILL
-        await until(lambda: not any(map(is_running, pids)))
+        await until(lambda: not any(map(is_running, pids)), 20)
         await asyncio.gather(running, return_exceptions=True)
     assert directory.exists()
     async with dev() as served:

@@ -4,15 +4,15 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 from tests.builders import pool
+from tests.nodes import running_node
 
 from execpool import protocol
 from execpool.api.names import Reason
 from execpool.core.model import Phase
-from execpool.dev.node import LocalNode
 from execpool.kube.kinds import PODS
 from execpool.kube.memory import MemoryKube
 from execpool.kube.resources import ExecutorIdentity, ExecutorProfile, make_executor_pod
@@ -40,12 +40,8 @@ class Unwilling(Processes):
 @asynccontextmanager
 async def node(processes: Processes) -> AsyncIterator[MemoryKube]:
     kube = MemoryKube()
-    async with processes:
-        running = asyncio.create_task(LocalNode(kube, processes).run())
+    async with processes, running_node(kube, processes):
         yield kube
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
 
 
 async def created(kube: MemoryKube) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """Sandboxes from their creation to their end, by the real SDK; what their processes do is checked too."""
 
 import time
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +16,7 @@ from tests.component.emulator_world import (
     until,
     world,
 )
+from tests.component.watching import is_running
 
 from execpool.emulator.ledger import Event
 
@@ -226,12 +225,6 @@ def test_everything_ends_with_the_emulator() -> None:
         world.process.kill()
         world.process.wait()
         until(lambda: not any(is_running(pid) for pid in pids))
-
-
-def is_running(pid: int) -> bool:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
 
 
 def test_a_sandbox_that_is_not_found_is_told_so_on_both_planes(world: EmulatorWorld) -> None:

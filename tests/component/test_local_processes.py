@@ -7,11 +7,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import aiohttp
 import pytest
+from tests.component.watching import is_running, until
 
 from execpool.protocol import CONTROL_PORT
 from execpool.providers import process_tree
@@ -46,19 +47,6 @@ def short_path() -> Iterator[Path]:
 
 def owned(parent: Path) -> int:
     return len(list(parent.glob(f"{PREFIX}*")))
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - other processes
-            await asyncio.sleep(0.01)
 
 
 async def test_an_executor_listens_on_an_address_of_its_own_and_leaves_nothing(processes: Processes) -> None:

@@ -1,4 +1,4 @@
-"""The pods provider on two benches: an API server in memory with a played node, and the real cluster."""
+"""The pods provider on three benches: an API server in memory with a played node or with one of processes, and the real cluster."""
 
 import asyncio
 import secrets
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import aiohttp
+from tests.nodes import running_node
 
 from execpool import protocol
 from execpool.api import names
@@ -16,14 +17,16 @@ from execpool.api.v1alpha1 import ExecutionPoolSpec, ExecutionPoolStatus
 from execpool.cli.doors import LocalClusterDoor
 from execpool.core.model import Executor, Phase, Pool
 from execpool.core.proof import KeyRing, RootKey
-from execpool.kube.client import KubeClient
+from execpool.kube.client import Kube, KubeClient
 from execpool.kube.fake import FakeKube
 from execpool.kube.kinds import PODS
+from execpool.kube.memory import MemoryKube
 from execpool.kube.resources import ExecutorProfile
 from execpool.providers.base import Provider
 from execpool.providers.control import HttpControl
 from execpool.providers.fake import FakeExecutors, FakeKubelet
 from execpool.providers.pods import PodsProvider
+from execpool.providers.processes import Processes
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = KeyRing((RootKey(secrets.token_bytes(32)),))
@@ -64,14 +67,17 @@ class MemoryBench:
         self.kubelet.executor_of(executor.name).claim(principal)
 
 
-class ClusterBench:
-    def __init__(self, kube: KubeClient, control: HttpControl, image: str, namespace: str) -> None:
+class RealBench:
+    """Executors that answer on their ports, wherever their pods run; `step_seconds` is a moment of their node's."""
+
+    def __init__(self, kube: Kube, control: HttpControl, image: str, namespace: str, step_seconds: float) -> None:
         self.kube = kube
         self.provider = PodsProvider(kube, control, KEYS, ExecutorProfile(image), "execpool-system")
         self.pool = make_pool(namespace)
+        self.step_seconds = step_seconds
 
     async def pass_time(self) -> None:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(self.step_seconds)
 
     async def claim(self, executor: Executor, principal: str) -> None:
         pod = await self.kube.get(PODS, self.pool.namespace, executor.name)
@@ -90,10 +96,18 @@ def _executor_image() -> str:
 
 
 @asynccontextmanager
-async def cluster_bench(cluster: Any, namespace: str) -> AsyncIterator[ClusterBench]:
+async def cluster_bench(cluster: Any, namespace: str) -> AsyncIterator[RealBench]:
     image = _executor_image()
     async with await KubeClient.connect(kubeconfig=str(cluster.kubeconfig)) as kube, HttpControl() as control:
-        yield ClusterBench(kube, control, image, namespace)
+        yield RealBench(kube, control, image, namespace, step_seconds=0.1)
+
+
+@asynccontextmanager
+async def processes_bench() -> AsyncIterator[RealBench]:
+    """That of `execpool dev`: pods are real processes of this machine."""
+    kube = MemoryKube()
+    async with Processes() as processes, HttpControl() as control, running_node(kube, processes):
+        yield RealBench(kube, control, "execpool-dev", "contract", step_seconds=0.02)
 
 
 async def until(bench: Bench, phase: Phase, *, count: int = 1, seconds: float = 30.0) -> tuple[Executor, ...]:

@@ -5,8 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from tests.contract.e2b_bench import e2b_bench
-from tests.contract.local_bench import local_bench
-from tests.contract.provider_benches import Bench, MemoryBench, cluster_bench, until
+from tests.contract.provider_benches import Bench, MemoryBench, cluster_bench, processes_bench, until
 
 from execpool.core.model import Phase
 from execpool.protocol import Expect
@@ -25,8 +24,8 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
             yield sandboxes
         return
     if request.param == "processes":
-        async with local_bench() as local:
-            yield local
+        async with processes_bench() as processes:
+            yield processes
         return
     cluster, namespace = request.getfixturevalue("cluster"), request.getfixturevalue("namespace")
     async with cluster_bench(cluster, namespace) as real:

@@ -10,8 +10,8 @@ RANKS = tuple(Isolation)
 def isolation_of(tier: Tier, *, user_namespaces: bool, containers: bool = True) -> Isolation:
     """Return the rank of a tier's executors.
 
-    Without containers (`execpool dev`) whatever would be a pod is a process, which has the lowest rank there is. A RuntimeClass counts as Sandboxed: naming one that is an ordinary runtime is the cluster admin's word against it.
-    In Monty one interpreter stands between a program and its pod, so that is what counts, whatever is around the pod.
+    Without containers (`execpool dev`) whatever would be a pod is a process, which has the lowest rank there is. A
+    RuntimeClass counts as Sandboxed: naming one that is an ordinary runtime is the cluster admin's word against it. In Monty one interpreter stands between a program and its pod, so that is what counts, whatever is around the pod.
     """
     if tier.pods is None:
         return Isolation.MICRO_VM

@@ -127,11 +127,11 @@ class LocalNode:
             await self._kube.delete(PODS, metadata["namespace"], metadata["name"], uid=metadata["uid"], grace_seconds=0)
 
     async def _report(self, pod: Object, status: Object) -> None:
-        metadata = pod["metadata"]
-        await self._kube.patch(PODS, metadata["namespace"], metadata["name"], {"status": status}, subresource="status")
+        await self._patch(pod, {"status": status}, "status")
 
-    async def _patch(self, pod: Object, body: Object) -> None:
-        await self._kube.patch(PODS, pod["metadata"]["namespace"], pod["metadata"]["name"], body)
+    async def _patch(self, pod: Object, body: Object, subresource: str = "") -> None:
+        metadata = pod["metadata"]
+        await self._kube.patch(PODS, metadata["namespace"], metadata["name"], body, subresource=subresource)
 
 
 def _binding() -> Object:

@@ -8,7 +8,7 @@ The first part that ends by itself ends everything: half of it would only look l
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from execpool.api.names import ConditionType
@@ -41,6 +41,10 @@ class Address:
     port: int
 
 
+class PartEndedError(Exception):
+    """A part that runs for ever has ended; the message names it."""
+
+
 class DevService:
     """One pool file, served.
 
@@ -59,7 +63,10 @@ class DevService:
         self._kube = MemoryKube()
         self._http = HttpControl()
         self._rows: dict[tuple[str, str], TierRow] = {}
-        self._settled: dict[str, bool] = {pool["metadata"]["name"]: False for pool in declared.pools}
+        self._specs = {
+            pool["metadata"]["name"]: spec for pool, spec in zip(declared.pools, declared.specs, strict=True)
+        }
+        self._filling = set(self._specs)
         self._all_settled = asyncio.Event()
         self.key, self._manifest = make_key(tenant=TENANT, namespace=declared.namespace)
         keys = KeyRing((RootKey(secrets.token_bytes(KEY_BYTES)),))
@@ -77,11 +84,7 @@ class DevService:
 
     def tiers(self) -> tuple[TierRow, ...]:
         """Return the tiers in their order."""
-        names = [
-            (pool["metadata"]["name"], tier.name)
-            for pool, spec in zip(self._declared.pools, self._declared.specs, strict=True)
-            for tier in spec.tiers
-        ]
+        names = [(pool, tier.name) for pool, spec in self._specs.items() for tier in spec.tiers]
         return tuple(self._rows[name] for name in names if name in self._rows)
 
     async def start(self) -> None:
@@ -89,7 +92,8 @@ class DevService:
         for kind, documents in ((POOLS, self._declared.pools), (KEYS, (*self._declared.keys, self._manifest))):
             for document in documents:
                 await self._kube.create(kind, self._declared.namespace, document)
-        self._parts = [asyncio.create_task(part.run(), name=name) for name, part in self._named_parts()]
+        parts = (("node", self._node), ("operator", self._control))
+        self._parts = [asyncio.create_task(part.run(), name=name) for name, part in parts]
         self._gateway.start()
         await self._unless_a_part_ends(self._gateway.ready.wait())
 
@@ -108,10 +112,7 @@ class DevService:
         for part in self._parts:
             part.cancel()
         await asyncio.gather(*self._parts, return_exceptions=True)
-        await self._http.__aexit__()
-
-    def _named_parts(self) -> Sequence[tuple[str, LocalNode | ControlPlane]]:
-        return (("node", self._node), ("operator", self._control))
+        await self._http.close()
 
     async def _unless_a_part_ends(self, work: Awaitable[object]) -> None:
         waiting = asyncio.ensure_future(work)
@@ -126,8 +127,7 @@ class DevService:
     def _hear(self, _: EventType, pool: Object) -> None:
         """Take in a change of a pool: what its tiers are, and whether it is as it should be."""
         name, status = pool["metadata"]["name"], ExecutionPoolStatus.read(pool.get("status") or {})
-        spec = self._declared.specs[list(self._settled).index(name)]
-        sizes = {tier.name: tier.sizing.max for tier in spec.tiers}
+        sizes = {tier.name: tier.sizing.max for tier in self._specs[name].tiers}
         for tier in status.tiers:
             row = TierRow.of(name, tier, sizes[tier.name])
             if self._rows.get((name, tier.name)) != row:
@@ -135,13 +135,9 @@ class DevService:
                 self._on_tier(row)
         filled = condition(status, ConditionType.WARM_POOL_FILLED)
         if filled is not None and (filled.status == "True" or filled.reason != "Filling"):
-            self._settled[name] = True
-        if all(self._settled.values()):
+            self._filling.discard(name)
+        if not self._filling:
             self._all_settled.set()
-
-
-class PartEndedError(Exception):
-    """A part that runs for ever has ended; the message names it."""
 
 
 def _settings(address: Address) -> GatewaySettings:

@@ -72,11 +72,7 @@ class MemoryKube:
 
     async def list(self, kind: Kind, namespace: str | None = None, *, labels: str = "") -> Listing:
         call = self._begin("list", kind, namespace, "", labels)
-        items = tuple(
-            copy.deepcopy(item)
-            for (plural, where, _), item in sorted(self._objects.items())
-            if plural == kind.plural and (namespace is None or where == namespace) and _matches(item, labels)
-        )
+        items = self.peek(kind, namespace, labels=labels)
         self._end(call)
         return Listing(items, str(self._version()))
 
@@ -89,7 +85,7 @@ class MemoryKube:
         item = copy.deepcopy({"apiVersion": kind.api_version, "kind": kind.kind, **body})
         item["metadata"] |= {"uid": self.draw_uid(), "namespace": namespace or "", "generation": 1}
         item["metadata"].setdefault("creationTimestamp", self._timestamp())
-        await self._store(EventType.ADDED, key, item)
+        await self._change(EventType.ADDED, key, item)
         self._end(call)
         return copy.deepcopy(item)
 
@@ -108,9 +104,9 @@ class MemoryKube:
             changed["metadata"]["generation"] += 1
         key = (kind.plural, namespace or "", name)
         if changed["metadata"].get("deletionTimestamp") and not changed["metadata"].get("finalizers"):
-            await self._remove(key, changed)
+            await self._change(EventType.DELETED, key, changed)
         elif changed != current:
-            await self._store(EventType.MODIFIED, key, changed)
+            await self._change(EventType.MODIFIED, key, changed)
         self._end(call)
         return copy.deepcopy(changed)
 
@@ -128,9 +124,9 @@ class MemoryKube:
             marked = copy.deepcopy(item)
             marked["metadata"].setdefault("deletionTimestamp", self._timestamp())
             if marked != item:  # a deletion that is asked for again changes nothing
-                await self._store(EventType.MODIFIED, key, marked)
+                await self._change(EventType.MODIFIED, key, marked)
         else:
-            await self._remove(key, item)
+            await self._change(EventType.DELETED, key, item)
         self._end(call)
 
     async def watch(
@@ -168,12 +164,12 @@ class MemoryKube:
         key = (kind.plural, namespace or "", name)
         self._record(EventType.DELETED, key, self._objects[key])
 
-    def peek(self, kind: Kind, namespace: str | None = None) -> tuple[Object, ...]:
+    def peek(self, kind: Kind, namespace: str | None = None, *, labels: str = "") -> tuple[Object, ...]:
         """Return the objects of a kind without a request."""
         return tuple(
             copy.deepcopy(item)
             for (plural, where, _), item in sorted(self._objects.items())
-            if plural == kind.plural and (namespace is None or where == namespace)
+            if plural == kind.plural and (namespace is None or where == namespace) and _matches(item, labels)
         )
 
     async def notify(self) -> None:
@@ -208,12 +204,8 @@ class MemoryKube:
     def _version(self) -> int:
         return self._history[-1][0] if self._history else 0
 
-    async def _store(self, type_: EventType, key: Key, item: Object) -> None:
+    async def _change(self, type_: EventType, key: Key, item: Object) -> None:
         self._record(type_, key, item)
-        await self.notify()
-
-    async def _remove(self, key: Key, item: Object) -> None:
-        self._record(EventType.DELETED, key, item)
         await self.notify()
 
     def _record(self, type_: EventType, key: Key, item: Object) -> None:

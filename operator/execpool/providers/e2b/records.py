@@ -83,7 +83,7 @@ class Record:
     @property
     def slot(self) -> Slot:
         """The record as decisions have it. One that somebody deletes is to end, whatever it says."""
-        phase = SandboxPhase.TERMINATING if self.is_deleted else SandboxPhase(self.status.phase)
+        phase = SandboxPhase.TERMINATING if self.is_deleted else self.status.phase
         return Slot(
             uid=self.uid,
             phase=phase,
