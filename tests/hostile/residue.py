@@ -11,7 +11,19 @@ from dataclasses import dataclass
 from tests.hostile.client import Holder
 
 SEEN = "VISIBLE"
-_SEE = "def see(found):\n    if found: print('VISI' + 'BLE')\n"
+_SEE = """
+def see(found):
+    if found: print('VISI' + 'BLE')
+
+def runs(word):
+    import os
+    for pid in filter(str.isdigit, os.listdir('/proc')):
+        try:
+            if word in open(f'/proc/{pid}/cmdline').read(): return True
+        except OSError: pass  # hidden, or gone since it was listed
+    return False
+
+"""
 _HOLD = "import time\nprint('holding', flush=True)\ntime.sleep(30)"
 
 
@@ -50,8 +62,8 @@ CHANNELS = (
     Channel("POSIX message queue", "import ctypes\nctypes.CDLL(None).mq_open(b'/residue', 0o102, 0o666, None)", "import ctypes\nsee(ctypes.CDLL(None).mq_open(b'/residue', 0) >= 0)", refused=True),
     Channel("abstract socket", "import os, socket, time\nif os.fork() == 0:\n    os.setsid()\n    s = socket.socket(socket.AF_UNIX)\n    s.bind('\\0residue')\n    s.listen()\n    time.sleep(60)\ntime.sleep(0.1)", "import socket\ntry:\n    socket.socket(socket.AF_UNIX).connect('\\0residue')\n    see(True)\nexcept OSError: pass"),
     Channel("TCP listener", "import os, socket, time\nif os.fork() == 0:\n    os.setsid()\n    s = socket.create_server(('127.0.0.1', 4242))\n    time.sleep(60)\ntime.sleep(0.1)", "import socket\ntry:\n    socket.create_connection(('127.0.0.1', 4242), 1)\n    see(True)\nexcept OSError: pass", refused=True),
-    Channel("background process", "import subprocess\nsubprocess.Popen(['sleep', '4242'])\nNone", "import os\nsee(any('4242' in open(f'/proc/{p}/cmdline').read() for p in os.listdir('/proc') if p.isdigit() and os.access(f'/proc/{p}/cmdline', 4)))"),
-    Channel("daemon", "import os\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0: os.execvp('sleep', ['sleep', '4243'])\n    os._exit(0)\n__import__('time').sleep(0.2)", "import os\nsee(any('4243' in open(f'/proc/{p}/cmdline').read() for p in os.listdir('/proc') if p.isdigit() and os.access(f'/proc/{p}/cmdline', 4)))"),
+    Channel("background process", "import subprocess, time\nsubprocess.Popen(['sleep', '4242'])\ntime.sleep(0.2)  # it has no arguments yet when Popen returns", "see(runs('4242'))"),
+    Channel("daemon", "import os\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0: os.execvp('sleep', ['sleep', '4243'])\n    os._exit(0)\n__import__('time').sleep(0.2)", "see(runs('4243'))"),
     Channel("thread", "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), name='residue', daemon=True).start()", "import os, threading\nsee('residue' in [t.name for t in threading.enumerate()] or threading.active_count() > 1)"),
     Channel("exit function", "import atexit\nfor _ in range(500): atexit.register(int)", "import atexit\nsee(atexit._ncallbacks() >= 500)"),
     Channel("environment", "import os\nos.environ['RESIDUE'] = 'x'\nos.putenv('RESIDUE2', 'x')", "import os\nsee('RESIDUE' in os.environ or b'RESIDUE2' in __import__('subprocess').run(['env'], capture_output=True).stdout)"),
