@@ -46,7 +46,7 @@ def _runner() -> int:
     if options.runtime is settings.Runtime.MONTY:
         from execpool.executor.monty import runner
 
-        return runner.run(options)
+        runner.run(options)
     from execpool.executor.runner import zygote
 
     return zygote.run(options)
