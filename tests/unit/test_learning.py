@@ -34,7 +34,7 @@ class Traffic:
     answer_seconds: float = 0.05
     in_flight: int = 8
     now: float = 1000.0
-    rate: LearnedRate = LearnedRate()
+    rate: LearnedRate = field(default_factory=LearnedRate)
     done: list[float] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
     _answers: list[tuple[float, float, float]] = field(default_factory=list)

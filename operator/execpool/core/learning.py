@@ -5,19 +5,19 @@ a refusal lowers what is asked for, and success raises it again, up to what was 
 
 A *rate* is searched for between the highest that was let through (`good`) and the lowest that was refused (`bad`):
 
-    refused at           | has been let through                     | then
-    ---------------------|------------------------------------------|----------------------------------------------
-    no rate              |                                          | what was asked for in the last second, as a guess
-    more than good       | never                                    | halved until something is let through, then the
-                         |                                          | middle of good and bad, until they are CLOSE
-    good                 | DOUBT times and for DOUBT_SECONDS        | nothing: it may be chance; the pause is kept
-    good                 | less often                               | a little less
-    good                 | not STEADY times                         | the limit has fallen: as if nothing were known
+    refused at      | which was let through             | then
+    ----------------|-----------------------------------|---------------------------------------------------------
+    no rate at all  |                                   | what was asked for in the last second, as a guess
+    more than good  | not yet                           | halved while nothing is good; a step up from good otherwise
+    good            | DOUBT times, for DOUBT_SECONDS    | nothing: it may be chance; the time to wait is kept
+    good            | STEADY times, but less often      | a little less
+    good            | not even that                     | the limit has fallen: as if nothing were good
 
-STEADY in a row, and for STEADY_SECONDS, make a rate good. Near its limit it stays there for PROBE_AFTER_SECONDS, then asks for a little more; what is let
-through then doubles the next step, so that a limit that has risen is found as fast as one that has fallen. An answer to
-something that was asked before the present rate held says nothing of it: refusals of one storm count once. Nor does
-success while less was asked for than may be.
+STEADY in a row, for STEADY_SECONDS, make a rate good. From there it climbs in steps that double until something is refused, and
+then in small ones, never beyond the middle of good and bad: a refusal costs more than a while at too low a rate. Once the
+two are CLOSE it stays, and tries a little more every PROBE_AFTER_SECONDS. An answer to something that was asked before the
+present rate held says nothing of it: refusals of one storm count once. Nor does success while less was asked for than
+may be.
 
 The *number* is what there was of ours when the account said that it is full. One more is tried after PROBE_AFTER_SECONDS,
 and each that comes raises it by one.
@@ -34,9 +34,9 @@ STEADY_SECONDS = 1.0
 """A service that lets some come early refuses none of these, whatever the rate: so a second of them, at least."""
 DOUBT, DOUBT_SECONDS = 50, 20.0
 """So many let through, for so long: one refusal after that may be chance, such as something that was late on its way."""
-CLOSE = 1.04
+CLOSE, FIRST_STEP, LONGEST_STEP = 1.04, 1.12, 2.0
+"""Factors between a good rate and the next one tried: near the limit, after halving, at most."""
 LITTLE_LESS = 0.97
-LONGEST_STEP = 2.0
 SPARSE = 1.5
 """Intervals after the last one at which one comes too late to show that its rate is let through."""
 SMOOTHING = 0.2
@@ -119,7 +119,7 @@ class LearnedRate:
             guess = _at(paused, max(self.second[1], 1) * MINUTE, declared, now, good=0.0, bad=math.inf)
             return replace(guess, step=LONGEST_STEP)
         if asked > self.good:
-            return _between(paused, self.good, asked, declared, now)
+            return _between(replace(paused, step=CLOSE), self.good, asked, declared, now)
         if self.streak >= DOUBT and asked_at - self.changed_at >= DOUBT_SECONDS:
             return replace(paused, streak=0, changed_at=now)
         if _is_steady(self, asked_at):
@@ -152,12 +152,10 @@ def _is_steady(known: LearnedRate, asked_at: float) -> bool:
 def _between(known: LearnedRate, good: float, bad: float, declared: float | None, now: float) -> LearnedRate:
     """Go on with a rate that is good, or the next one to try, when these two are known."""
     if not good:
-        return _at(known, bad / 2, declared, now, good=0.0, bad=bad)
-    if math.isinf(bad):
-        tried = _at(known, good * known.step, declared, now, good=good, bad=bad)
-        return replace(tried, step=min(known.step * known.step, LONGEST_STEP))
+        return replace(_at(known, bad / 2, declared, now, good=0.0, bad=bad), step=FIRST_STEP)
     if bad > good * CLOSE * (1 + 1e-9):
-        return _at(known, math.sqrt(good * bad), declared, now, good=good, bad=bad)
+        tried = _at(known, min(good * known.step, math.sqrt(good * bad)), declared, now, good=good, bad=bad)
+        return replace(tried, step=min(known.step * known.step, LONGEST_STEP))
     settled = _at(known, good, declared, now, good=good, bad=bad)
     return replace(settled, probe_at=now + PROBE_AFTER_SECONDS, step=CLOSE)
 

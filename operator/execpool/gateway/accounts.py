@@ -24,7 +24,7 @@ from execpool.telemetry.metrics import BREAKER_OPEN
 Name = tuple[str, str]
 """Namespace and name."""
 HOUR, MINUTES = 3600, 60
-USED_PERMILLE = 985
+USED_PERMILLE = 990
 """Share of a declared rate that is used: what leaves evenly arrives a little unevenly."""
 
 

@@ -14,7 +14,7 @@ from execpool.providers.e2b.errors import E2BError, FullError, GoneError, PacedE
 from execpool.providers.e2b.holds import Hold, Watches
 from execpool.providers.e2b.records import AccountName, Record
 
-PACE_PERMILLE = 985
+PACE_PERMILLE = 990
 """Share of the declared rate that is used: what leaves here evenly arrives a little less so, and would be refused."""
 HOUR = 3600
 DOOR_SECONDS = 0.25

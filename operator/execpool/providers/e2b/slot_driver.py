@@ -167,7 +167,9 @@ class SlotDriver:
         hold = self._hold(desk, record, step)
         if hold is not None:
             self._blame(desk, record, hold)
-            return Later(hold.seconds)
+            # Until when nothing may be asked for is told by `rests`, at any moment: who has waited longest must not find
+            # that a moment has come for somebody else while he still rested.
+            return Later(0.0 if isinstance(step, Ask) else hold.seconds)
         match step:
             case Ask():
                 return await self._ask(desk, record)
